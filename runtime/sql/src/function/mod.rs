@@ -1,0 +1,236 @@
+//! Functions: one place for each, with its signature, null policy, docs and worked examples.
+//!
+//! A family lives in a file (or folder), each with a list of [`Function`]s; [`Registry::builtin`] joins the lists. Adding one
+//! is one entry in its family's list: nothing else in the planner or the evaluator knows functions by name.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smol_str::SmolStr;
+
+use crate::expr::EvalContext;
+use crate::value::{Object, Type, Value};
+
+/// Why a value could not be computed. The message is lower case, names the function or operator and the offending value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EvalError(pub String);
+
+impl EvalError {
+    /// An error with a message.
+    pub fn new(message: impl Into<String>) -> Self {
+        EvalError(message.into())
+    }
+}
+
+/// What happens when an argument is null, checked before the body. Empty arrays and objects count as null here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullPolicy {
+    /// The body sees nulls.
+    Body,
+    /// The result is null.
+    Null,
+    /// The result is false.
+    False,
+    /// The result is 0.
+    Zero,
+}
+
+/// May the planner compute a call with constant arguments once?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volatility {
+    /// Same arguments, same result, for ever.
+    Immutable,
+    /// Depends on the clock, on randomness, on the row's place in the stream.
+    Volatile,
+}
+
+/// How whole numbers of [`Type::Number`] and [`Type::Any`] reach the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// As they are: the result does not depend on whether a whole number is a `bigint` or a `float`.
+    AsIs,
+    /// As floats, because integers would give another result (`avg` divides).
+    Float,
+}
+
+/// A literal that is obviously of the wrong kind is refused when the statement is planned; columns and calls are checked
+/// when rows arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// Anything.
+    Any,
+    /// Refuses string, boolean and time-unit literals.
+    Number,
+    /// Refuses float, string, boolean and time-unit literals.
+    Int,
+    /// Refuses number, boolean and time-unit literals.
+    String,
+    /// Refuses number, string and time-unit literals.
+    Bool,
+    /// Refuses number, string and boolean literals: columns and calls only.
+    Datetime,
+    /// Must be a literal integer.
+    IntLiteral,
+    /// Must be a literal string.
+    StringLiteral,
+}
+
+/// How many and which arguments a call takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Arity {
+    /// The declared parameters in order; the last repeats if `variadic`.
+    pub params: &'static [Param],
+    /// Calls need at least this many.
+    pub n_required: usize,
+    /// The last parameter may repeat.
+    pub variadic: bool,
+    /// `*` is taken as an argument (the whole row as an object).
+    pub star: bool,
+}
+
+/// One documented call that a test runs and the reference page shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    /// A select item over the row `input`: `abs(a)`.
+    pub call: &'static str,
+    /// The input rows as JSON lines (one for scalars; several for aggregates and analytic functions).
+    pub input: &'static str,
+    /// The result as JSON (of the last row, for analytic functions), or `error`.
+    pub result: &'static str,
+}
+
+/// A function of the language.
+#[derive(Clone)]
+pub struct Function {
+    /// Lower case.
+    pub name: &'static str,
+    /// Other names for it.
+    pub aliases: &'static [&'static str],
+    /// Which arguments it takes.
+    pub arity: Arity,
+    /// The type of the result.
+    pub returns: fn(&[Type]) -> Type,
+    /// What a null argument does.
+    pub null: NullPolicy,
+    /// Whether it may be folded.
+    pub volatility: Volatility,
+    /// How whole numbers of unknown kind reach it.
+    pub numbers: Numbers,
+    /// Extra check of the arguments when planning (`None` for an argument that is no literal).
+    pub check: Option<fn(&[Option<Value>]) -> Result<(), String>>,
+    /// One or two sentences for the reference page.
+    pub docs: &'static str,
+    /// Worked examples.
+    pub examples: &'static [Example],
+    /// What it does.
+    pub body: Body,
+}
+
+/// A scalar's body: arguments in, value out. Null policy has been applied.
+pub type ScalarFn = fn(&[Value], &mut EvalContext<'_>) -> Result<Value, EvalError>;
+
+/// What a function does, by class.
+#[derive(Clone)]
+pub enum Body {
+    /// One value per row from that row's arguments.
+    Scalar(ScalarFn),
+    /// As `Scalar`, with state per call site (`decompress`, `last_hit_count`).
+    Stateful(fn() -> Box<dyn StatefulFunction>),
+    /// One value per group.
+    Aggregate(fn() -> Box<dyn Accumulator>),
+    /// One value per row from the rows so far, per call site and partition.
+    Analytic(fn() -> Box<dyn AnalyticFunction>),
+    /// Several columns from one row (`changed_cols`): an object whose members become columns.
+    MultiColumn(fn() -> Box<dyn MultiColumnFunction>),
+    /// Several rows from one (`unnest`, `extract`).
+    MultiRow(fn(&Value) -> Result<Vec<Value>, EvalError>),
+    /// Numbers rows within an emission (`row_number`).
+    Window,
+    /// `dedup_trigger`
+    Trigger,
+    /// Answered from the row's surroundings by the evaluator.
+    Context(ContextFn),
+}
+
+/// Functions that read the surroundings of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextFn {
+    /// `window_start()`
+    WindowStart,
+    /// `window_end()`
+    WindowEnd,
+    /// `window_trigger()`
+    WindowTrigger,
+    /// `event_time()`
+    EventTime,
+    /// `meta(ref)`, `mqtt(ref)`: resolved to a meta slot by the planner
+    Meta,
+}
+
+/// A scalar with state per call site.
+pub trait StatefulFunction: Send {
+    /// The value for one row.
+    fn eval(&mut self, args: &[Value], ctx: &mut EvalContext<'_>) -> Result<Value, EvalError>;
+}
+
+/// Collects the values of a group.
+pub trait Accumulator: Send {
+    /// Takes one row's arguments. `*` comes as one object.
+    fn update(&mut self, args: &[Value]) -> Result<(), EvalError>;
+    /// Takes over what another accumulator of the same call has seen, later rows: panes of hopping windows are merged so.
+    /// Returns false if this accumulator can't; rows are then replayed.
+    fn merge(&mut self, later: &dyn Accumulator) -> Result<bool, EvalError>;
+    /// The group's value. Does not consume: a pane may be read by several windows.
+    fn result(&self) -> Result<Value, EvalError>;
+    /// A copy with the same content.
+    fn boxed_clone(&self) -> Box<dyn Accumulator>;
+    /// For `merge` to reach the other one's fields.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// A function over the rows so far. One instance per call site and partition.
+pub trait AnalyticFunction: Send {
+    /// The value for a row. `valid` is the outcome of `OVER (WHEN ...)`, true without that clause.
+    fn eval(&mut self, args: &[Value], valid: bool, ctx: &mut EvalContext<'_>) -> Result<Value, EvalError>;
+}
+
+/// Several columns from one row.
+pub trait MultiColumnFunction: Send {
+    /// `names` are the column names of `args`.
+    fn eval(&mut self, names: &[SmolStr], args: &[Value]) -> Result<Object, EvalError>;
+}
+
+/// All functions by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    by_name: HashMap<SmolStr, Arc<Function>>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds functions, with their aliases. A later one replaces an earlier one of the same name.
+    pub fn extend(&mut self, functions: impl IntoIterator<Item = Function>) {
+        for function in functions {
+            let function = Arc::new(function);
+            for name in std::iter::once(&function.name).chain(function.aliases) {
+                self.by_name.insert(SmolStr::new_static(name), Arc::clone(&function));
+            }
+        }
+    }
+
+    /// The function called `name`, in any case.
+    pub fn get(&self, name: &str) -> Option<&Arc<Function>> {
+        self.by_name.get(name.to_ascii_lowercase().as_str())
+    }
+
+    /// All names, aliases too, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(SmolStr::as_str)
+    }
+}
+

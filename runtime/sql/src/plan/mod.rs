@@ -1,0 +1,102 @@
+//! From a syntax tree to a plan: names, types, logical plan, push-down, physical plan, `explain`.
+//!
+//! Never touches a connector: what it needs to know of streams and tables is in the [`Catalog`].
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smol_str::SmolStr;
+
+use crate::sql::ast::{Field, JoinKind};
+use crate::value::{Schema, Type};
+
+/// The streams and tables that statements may name.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// By SQL name.
+    pub sources: IndexMap<SmolStr, SourceDef>,
+}
+
+/// What the planner knows of a stream or table.
+#[derive(Clone, Debug)]
+pub struct SourceDef {
+    /// Stream, scan table or lookup table.
+    pub kind: SourceKind,
+    /// Declared columns; none = schemaless.
+    pub fields: Vec<Field>,
+    /// The event-time column (`TIMESTAMP`).
+    pub timestamp: Option<SmolStr>,
+    /// Its format (`TIMESTAMP_FORMAT`).
+    pub timestamp_format: Option<SmolStr>,
+    /// `STRICT_VALIDATION`
+    pub strict: bool,
+    /// The connector's rows have these columns with these types by nature (a binary stream's `self`); none for most.
+    pub implied: Vec<(SmolStr, Type)>,
+}
+
+/// Kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Unbounded; its rows trigger evaluation.
+    Stream,
+    /// A table that keeps its last `retain` rows and is joined as it stands.
+    ScanTable {
+        /// Rows kept.
+        retain: usize,
+    },
+    /// A table that is asked by key for each row.
+    LookupTable,
+}
+
+/// The rule options that touch SQL meaning. Times are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct RuleOptions {
+    /// Rows carry their own time.
+    pub event_time: bool,
+    /// How far the watermark trails the newest event.
+    pub late_tolerance_ms: i64,
+    /// A stream silent for longer no longer holds the watermark back; `None`: it does for ever.
+    pub idle_timeout_ms: Option<i64>,
+    /// Errors travel to the sinks as `{"error": "..."}`.
+    pub send_error: bool,
+    /// Selected columns that are missing or null are written as `null`.
+    pub send_nil: bool,
+    /// The end of the input closes open windows.
+    pub flush_at_end: bool,
+}
+
+impl Default for RuleOptions {
+    fn default() -> Self {
+        RuleOptions {
+            event_time: false,
+            late_tolerance_ms: 1000,
+            idle_timeout_ms: None,
+            send_error: false,
+            send_nil: false,
+            flush_at_end: true,
+        }
+    }
+}
+
+/// One input of a rule: which slots its rows must bring.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// The stream's or scan table's name in the catalog.
+    pub source: SmolStr,
+    /// The slots that the plan reads, in the order in which it counts them. The runtime decodes the union over all rules of
+    /// a shared stream and hands over the place of each ([`crate::operators::Chain::new`]).
+    pub schema: Arc<Schema>,
+}
+
+/// One lookup join.
+#[derive(Clone, Debug)]
+pub struct LookupPlan {
+    /// The lookup table's name in the catalog.
+    pub table: SmolStr,
+    /// `Inner` or `Left`.
+    pub kind: JoinKind,
+    /// The table's columns that must equal the key values, in the order of the values.
+    pub key_columns: Vec<SmolStr>,
+    /// The table's columns that the rule reads, in slot order: a list of fields, or one star slot for all of them.
+    pub columns: Arc<Schema>,
+}
