@@ -233,4 +233,3 @@ impl Registry {
         self.by_name.keys().map(SmolStr::as_str)
     }
 }
-

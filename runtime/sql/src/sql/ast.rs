@@ -210,17 +210,53 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WindowKind {
     /// `TUMBLINGWINDOW(unit, length)`
-    Tumbling { /** unit */ unit: TimeUnit, /** length */ length: i64 },
+    Tumbling {
+        /** unit */
+        unit: TimeUnit,
+        /** length */
+        length: i64,
+    },
     /// `HOPPINGWINDOW(unit, length, hop)`
-    Hopping { /** unit */ unit: TimeUnit, /** length */ length: i64, /** distance of two starts */ hop: i64 },
+    Hopping {
+        /** unit */
+        unit: TimeUnit,
+        /** length */
+        length: i64,
+        /** distance of two starts */
+        hop: i64,
+    },
     /// `SLIDINGWINDOW(unit, length [, delay])`
-    Sliding { /** unit */ unit: TimeUnit, /** length */ length: i64, /** wait after the trigger */ delay: i64 },
+    Sliding {
+        /** unit */
+        unit: TimeUnit,
+        /** length */
+        length: i64,
+        /** wait after the trigger */
+        delay: i64,
+    },
     /// `SESSIONWINDOW(unit, maxlen, timeout)`
-    Session { /** unit */ unit: TimeUnit, /** greatest length */ max_length: i64, /** gap that ends it */ timeout: i64 },
+    Session {
+        /** unit */
+        unit: TimeUnit,
+        /** greatest length */
+        max_length: i64,
+        /** gap that ends it */
+        timeout: i64,
+    },
     /// `COUNTWINDOW(n [, interval])`
-    Count { /** rows in a window */ length: i64, /** rows between two windows */ interval: Option<i64> },
+    Count {
+        /** rows in a window */
+        length: i64,
+        /** rows between two windows */
+        interval: Option<i64>,
+    },
     /// `STATEWINDOW(begin, emit)` or `STATEWINDOW(cond)`
-    State { /** opens */ begin: Box<Expr>, /** closes; absent in the one-condition form */ emit: Option<Box<Expr>> },
+    State {
+        /** opens */
+        begin: Box<Expr>,
+        /** closes; absent in the one-condition form */
+        emit: Option<Box<Expr>>,
+    },
 }
 
 /// Time units of windows.
@@ -274,17 +310,59 @@ pub enum ExprKind {
     /// `left op right`
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
     /// `x [NOT] IN (list)`
-    InList { /** operand */ operand: Box<Expr>, /** elements */ list: Vec<Expr>, /** NOT */ negated: bool },
+    InList {
+        /** operand */
+        operand: Box<Expr>,
+        /** elements */
+        list: Vec<Expr>,
+        /** NOT */
+        negated: bool,
+    },
     /// `x [NOT] IN array`
-    InArray { /** operand */ operand: Box<Expr>, /** array */ array: Box<Expr>, /** NOT */ negated: bool },
+    InArray {
+        /** operand */
+        operand: Box<Expr>,
+        /** array */
+        array: Box<Expr>,
+        /** NOT */
+        negated: bool,
+    },
     /// `x [NOT] BETWEEN low AND high`
-    Between { /** operand */ operand: Box<Expr>, /** low */ low: Box<Expr>, /** high */ high: Box<Expr>, /** NOT */ negated: bool },
+    Between {
+        /** operand */
+        operand: Box<Expr>,
+        /** low */
+        low: Box<Expr>,
+        /** high */
+        high: Box<Expr>,
+        /** NOT */
+        negated: bool,
+    },
     /// `x [NOT] LIKE pattern`
-    Like { /** operand */ operand: Box<Expr>, /** pattern */ pattern: Box<Expr>, /** NOT */ negated: bool },
+    Like {
+        /** operand */
+        operand: Box<Expr>,
+        /** pattern */
+        pattern: Box<Expr>,
+        /** NOT */
+        negated: bool,
+    },
     /// `x IS [NOT] NULL`
-    IsNull { /** operand */ operand: Box<Expr>, /** NOT */ negated: bool },
+    IsNull {
+        /** operand */
+        operand: Box<Expr>,
+        /** NOT */
+        negated: bool,
+    },
     /// `CASE [operand] WHEN c THEN r ... [ELSE d] END`
-    Case { /** operand */ operand: Option<Box<Expr>>, /** branches */ branches: Vec<(Expr, Expr)>, /** ELSE */ otherwise: Option<Box<Expr>> },
+    Case {
+        /** operand */
+        operand: Option<Box<Expr>>,
+        /** branches */
+        branches: Vec<(Expr, Expr)>,
+        /** ELSE */
+        otherwise: Option<Box<Expr>>,
+    },
     /// `name(args) FILTER (WHERE ...) OVER (...)`
     Call(Box<Call>),
     /// `( x )`; kept, because some rules look at the brackets

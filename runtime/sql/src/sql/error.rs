@@ -95,8 +95,11 @@ impl fmt::Display for SqlErrors {
                 let n_chars = text.chars().count() as u32;
                 let end = if end_line == line { end_column } else { n_chars + 1 };
                 let width = end.saturating_sub(column).max(1) as usize;
-                let indent: String =
-                    text.chars().take(column.saturating_sub(1) as usize).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                let indent: String = text
+                    .chars()
+                    .take(column.saturating_sub(1) as usize)
+                    .map(|c| if c == '\t' { '\t' } else { ' ' })
+                    .collect();
                 write!(f, "\n  {text}\n  {indent}{}", "^".repeat(width))?;
             }
             if let Some(hint) = &error.hint {

@@ -1,8 +1,9 @@
 //! What flows: values, rows, batches and the schema that names their slots.
 //!
-//! Start at [`Batch`]. Coercion rules live in [`coerce`], datetime parsing and formatting in [`datetime`].
+//! Start at [`Batch`]. Coercion rules and datetimes have a file each.
 
 mod batch;
+mod key;
 mod object;
 mod raw;
 
