@@ -1,0 +1,132 @@
+//! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::time::Clock;
+
+/// What every connector is given when it connects.
+#[derive(Clone)]
+pub struct ConnectorContext {
+    /// `rule/sink` or stream or table, for log lines and client ids.
+    pub name: Arc<str>,
+    /// Clients that are shared within the process.
+    pub connections: Connections,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Spawns what a client needs running beside it; every such task is joined when the engine stops.
+    pub tasks: Tasks,
+    /// What the connector reports of itself.
+    pub health: Health,
+}
+
+/// Spawns tasks that the engine joins when it stops.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `task` beside the caller. It should end soon after [`Tasks::stopped`].
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(task);
+    }
+
+    /// Completes when the engine stops.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops and joins all tasks.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Shared clients, by type and key. Held weakly: a client goes when its last user lets go.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Mutex<HashMap<(TypeId, String), WeakClient>>>);
+
+type WeakClient = Weak<dyn Any + Send + Sync>;
+
+impl Connections {
+    /// The client of type `T` under `key`, made with `make` if nobody holds one. The key must hold everything that makes two
+    /// clients differ (but is never shown: it may hold credentials).
+    pub fn shared<T: Any + Send + Sync>(&self, key: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|_, client| client.strong_count() > 0);
+        let entry = (TypeId::of::<T>(), key.to_owned());
+        if let Some(client) = clients.get(&entry).and_then(Weak::upgrade).and_then(|client| client.downcast::<T>().ok())
+        {
+            return client;
+        }
+        let client = Arc::new(make());
+        let weak: WeakClient = Arc::downgrade(&(Arc::clone(&client) as Arc<dyn Any + Send + Sync>));
+        clients.insert(entry, weak);
+        client
+    }
+}
+
+/// How a connector is, for status and metrics. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<HealthState>>);
+
+/// What a connector last reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthState {
+    /// Connected, as far as the connector knows; `None` before its first word.
+    pub connected: Option<bool>,
+    /// Times that a connection was made again after it was lost.
+    pub n_reconnects: u64,
+    /// Times that an operation was tried again.
+    pub n_retries: u64,
+    /// The newest error.
+    pub last_error: Option<String>,
+}
+
+impl Health {
+    /// The connection stands.
+    pub fn up(&self) {
+        self.with(|state| {
+            if state.connected == Some(false) {
+                state.n_reconnects += 1;
+            }
+            state.connected = Some(true);
+        });
+    }
+
+    /// The connection is gone, or could not be made.
+    pub fn down(&self, error: &str) {
+        self.with(|state| {
+            state.connected = Some(false);
+            state.last_error = Some(error.to_owned());
+        });
+    }
+
+    /// An operation is tried again.
+    pub fn retry(&self, error: &str) {
+        self.with(|state| {
+            state.n_retries += 1;
+            state.last_error = Some(error.to_owned());
+        });
+    }
+
+    /// What was reported so far.
+    pub fn state(&self) -> HealthState {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn with(&self, change: impl FnOnce(&mut HealthState)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,150 @@
+//! What is to run, after manifests are read and secrets are resolved: the engine's input.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_sql::plan::RuleOptions;
+use sluice_sql::sql::ast::Field;
+
+use crate::options::Options;
+
+/// Where a definition was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file; `None` for a document that came from elsewhere (a bundle, standard input).
+    pub file: Option<PathBuf>,
+    /// Line of the document's first field, 1-based.
+    pub line: u32,
+    /// Kind and name of the resource: `Rule/demo`.
+    pub resource: String,
+    /// `metadata.generation`, 0 outside a cluster.
+    pub generation: i64,
+}
+
+/// All definitions that run in one process.
+#[derive(Clone, Debug, Default)]
+pub struct Definitions {
+    /// Streams and scan tables.
+    pub streams: Vec<StreamDef>,
+    /// Lookup tables.
+    pub tables: Vec<LookupTableDef>,
+    /// Rules.
+    pub rules: Vec<RuleDef>,
+}
+
+/// A stream, or a scan table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamDef {
+    /// SQL name.
+    pub name: String,
+    /// Source connector.
+    pub connector: String,
+    /// What the connector calls its address: topic, path, table.
+    pub datasource: String,
+    /// `json`, `delimited`, ...
+    pub format: String,
+    /// Declared columns; none = schemaless.
+    pub fields: Vec<Field>,
+    /// Event-time column.
+    pub timestamp: Option<String>,
+    /// Its format.
+    pub timestamp_format: Option<String>,
+    /// `STRICT_VALIDATION`
+    pub strict: bool,
+    /// One source instance for all rules.
+    pub shared: bool,
+    /// `delimited`: between two columns.
+    pub delimiter: Option<String>,
+    /// Rows kept, for a scan table; `None` for a stream.
+    pub retain: Option<usize>,
+    /// Connector options.
+    pub options: Options,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A lookup table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupTableDef {
+    /// SQL name.
+    pub name: String,
+    /// Lookup connector.
+    pub connector: String,
+    /// Table, database number, topic.
+    pub datasource: String,
+    /// `json`, ... for connectors whose values are bytes.
+    pub format: String,
+    /// Declared columns; none = schemaless.
+    pub fields: Vec<Field>,
+    /// Primary key column, for those that need one.
+    pub key: Option<String>,
+    /// Cache settings.
+    pub cache: CacheSettings,
+    /// What happens to a row whose lookup failed.
+    pub on_error: OnLookupError,
+    /// Limit for one lookup, retries included only for `OnLookupError::Retry`, where it limits each try.
+    pub timeout: Duration,
+    /// Connector options.
+    pub options: Options,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// The cache in front of a lookup table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Off by default.
+    pub enabled: bool,
+    /// How long an entry is good; `None`: until it is pushed out.
+    pub ttl: Option<Duration>,
+    /// Keep misses too.
+    pub missing: bool,
+    /// Greatest number of entries.
+    pub max_entries: usize,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        CacheSettings { enabled: false, ttl: None, missing: false, max_entries: 10_000 }
+    }
+}
+
+/// What happens to a row whose lookup failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLookupError {
+    /// It is dropped and counted.
+    #[default]
+    Drop,
+    /// It goes on without the table's columns.
+    Null,
+    /// It waits, and all behind it, until the table answers.
+    Retry,
+}
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub struct RuleDef {
+    /// `metadata.name`
+    pub name: String,
+    /// The `SELECT`.
+    pub sql: String,
+    /// At least one.
+    pub sinks: Vec<SinkDef>,
+    /// Options that touch SQL meaning.
+    pub options: RuleOptions,
+    /// Batches that a channel of the rule holds.
+    pub buffer_batches: usize,
+    /// Defined, but not to run.
+    pub suspend: bool,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// One sink of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkDef {
+    /// Sink connector.
+    pub connector: String,
+    /// Connector options and the options common to all sinks.
+    pub options: Options,
+}

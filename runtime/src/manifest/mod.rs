@@ -1,0 +1,1 @@
+//! YAML documents to definitions: reads, keeps file and line, merges profiles, resolves secrets.

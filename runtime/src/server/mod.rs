@@ -1,0 +1,1 @@
+//! Health, readiness, metrics and rule status over HTTP. No engine state of its own.

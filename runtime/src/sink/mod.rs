@@ -1,0 +1,102 @@
+//! Sinks: one connector per file. No retry loops, format code, batching or channels here: those are `pipeline`'s.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sluice_sql::Batch;
+
+use crate::connection::ConnectorContext;
+use crate::error::{ConfigError, ConnectorError};
+use crate::options::Options;
+
+/// The sinks that are built in. A new one is a new file and a line here.
+pub const BUILTIN: &[SinkType] = &[];
+
+/// A kind of sink.
+#[derive(Clone)]
+pub struct SinkType {
+    /// The key of a rule's sink entry.
+    pub name: &'static str,
+    /// One paragraph for the reference page.
+    pub docs: &'static str,
+    /// JSON schema of its options, without those common to all sinks.
+    pub schema: fn() -> schemars::Schema,
+    /// What `write` is called with.
+    pub takes: Takes,
+    /// Options whose text may hold `{{...}}`; they are rendered per message and come in [`Message::props`] in this order.
+    /// Row sinks render their own.
+    pub templates: &'static [&'static str],
+    /// Checks the options and makes the sink; no I/O.
+    pub build: fn(&SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError>,
+}
+
+/// What a sink takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Encoded messages.
+    Messages,
+    /// Rows.
+    Rows,
+}
+
+/// What a sink is made from.
+pub struct SinkArgs<'a> {
+    /// The rule's name, for messages and default client ids.
+    pub rule: &'a str,
+    /// Options without those that are common to all sinks.
+    pub options: &'a Options,
+}
+
+/// A connector that takes results out.
+#[async_trait]
+pub trait Sink: Send {
+    /// Reaches the far side, or starts to. Called again after `write` failed with an error that is worth a retry.
+    async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError>;
+
+    /// Returns when the far side has accepted everything. No retry inside.
+    async fn write(&mut self, output: Output<'_>) -> Result<(), SinkError>;
+
+    /// Pushes out what the sink itself still holds.
+    async fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Lets go of the far side.
+    async fn close(&mut self) {}
+}
+
+/// What is written at once.
+#[derive(Clone, Copy)]
+pub enum Output<'a> {
+    /// For sinks that take `Takes::Messages`.
+    Messages(&'a [Message]),
+    /// For sinks that take `Takes::Rows`.
+    Rows(&'a Batch),
+}
+
+/// One encoded message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The body, after template, encoding and compression.
+    pub body: Bytes,
+    /// The rendered texts of [`SinkType::templates`]; an option that is absent gives an empty text.
+    pub props: Vec<String>,
+    /// Rows that it carries, for the counters.
+    pub n_rows: usize,
+}
+
+/// Why a write did not go through.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Nothing was written. If a retry is not worth it and the write held several items, the pipeline writes halves until it
+    /// has found the one at fault.
+    #[error(transparent)]
+    Failed(#[from] ConnectorError),
+    /// Some items were refused for good; all others were written.
+    #[error("{} refused: {reason}", items.len())]
+    Refused {
+        /// Indexes of the refused rows or messages.
+        items: Vec<usize>,
+        /// What the far side said.
+        reason: String,
+    },
+}

@@ -1,0 +1,116 @@
+//! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sluice_sql::{Object, Timestamp};
+
+use crate::connection::ConnectorContext;
+use crate::error::{ConfigError, ConnectorError};
+use crate::options::Options;
+
+/// The sources that are built in. A new one is a new file and a line here.
+pub const BUILTIN: &[SourceType] = &[];
+
+/// A kind of source: its name, its config, how it is made.
+#[derive(Clone)]
+pub struct SourceType {
+    /// `TYPE` of a stream.
+    pub name: &'static str,
+    /// One paragraph for the reference page.
+    pub docs: &'static str,
+    /// JSON schema of its options.
+    pub schema: fn() -> schemars::Schema,
+    /// What `next` gives.
+    pub gives: Gives,
+    /// Checks the options and makes the source; no I/O.
+    pub build: fn(&SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError>,
+}
+
+/// What a source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Bytes that the stream's format decodes.
+    Payloads,
+    /// Rows; the format has no part in it.
+    Rows,
+}
+
+/// What a source is made from.
+pub struct SourceArgs<'a> {
+    /// The stream's name, for messages.
+    pub stream: &'a str,
+    /// `DATASOURCE`
+    pub datasource: &'a str,
+    /// `FORMAT`, for sources that split their input by it.
+    pub format: &'a str,
+    /// Options without those that are common to all sources.
+    pub options: &'a Options,
+}
+
+/// A connector that brings rows in.
+#[async_trait]
+pub trait Source: Send {
+    /// Reaches the far side, or starts to: a source whose client reconnects by itself may return before it is connected.
+    /// Called again after `next` failed.
+    async fn connect(&mut self, ctx: &SourceContext) -> Result<(), ConnectorError>;
+
+    /// Whatever has arrived, as soon as something has; `None` when a bounded source has ended. Cancel-safe: dropping the
+    /// future loses nothing.
+    async fn next(&mut self) -> Result<Option<Ingest>, ConnectorError>;
+
+    /// Everything up to and with the ingest that carried `ack` is safe and may be acknowledged to the far side.
+    fn ack(&mut self, _ack: u64) {}
+
+    /// Lets go of the far side.
+    async fn close(&mut self) {}
+}
+
+/// A source's surroundings.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// Shared clients, tasks, clock.
+    pub connector: ConnectorContext,
+    /// True while some rule reads `meta()`: sources need not collect metadata otherwise.
+    pub wants_meta: Arc<AtomicBool>,
+}
+
+/// What has arrived, in order.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Rows, or bytes to decode.
+    pub items: Items,
+    /// To be handed to [`Source::ack`]; grows. `None` if the source has nothing to acknowledge.
+    pub ack: Option<u64>,
+}
+
+/// Rows, or bytes to decode.
+#[derive(Debug)]
+pub enum Items {
+    /// From sources that give `Gives::Payloads`.
+    Payloads(Vec<Payload>),
+    /// From sources that give `Gives::Rows`.
+    Rows(Vec<SourceRow>),
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The body.
+    pub bytes: Bytes,
+    /// What `meta()` reads; only while [`SourceContext::wants_meta`].
+    pub meta: Option<Arc<Object>>,
+}
+
+/// One row that needs no decoding.
+#[derive(Clone, Debug)]
+pub struct SourceRow {
+    /// Columns.
+    pub object: Arc<Object>,
+    /// What `meta()` reads.
+    pub meta: Option<Arc<Object>>,
+    /// The row's own time, where the connector has one; else it is stamped on arrival.
+    pub ts: Option<Timestamp>,
+}
