@@ -78,7 +78,7 @@ impl Connections {
 }
 
 /// How a connector is, for status and metrics. Cheap to clone; all clones are one.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<HealthState>>);
 
 /// What a connector last reported.

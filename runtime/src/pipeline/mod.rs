@@ -1,1 +1,4 @@
-//! Plans to tasks: bounded channels, decode, lookup fetching, retry, batching, metrics, shutdown. The only place that spawns.
+//! From definitions to tasks: bounded channels, retry, decode, batching, metrics, shutdown. The only place that spawns, and
+//! the only one that acts on a connector's errors; it knows no connector by name.
+
+pub mod metrics;
