@@ -1,1 +1,9 @@
-//! Tests.
+//! What the suites share: real services, TLS material, waiting on conditions.
+//!
+//! Nothing here is a double: each service is the real server, started on a free loopback port with its own data folder and
+//! stopped when the test lets go of it, or when the test process dies. A server that is not installed fails the test and says
+//! what to do; it is never skipped.
+
+pub mod services;
+pub mod tls;
+pub mod wait;
