@@ -18,7 +18,8 @@ pub struct SinkType {
     pub name: &'static str,
     /// One paragraph for the reference page.
     pub docs: &'static str,
-    /// JSON schema of its options, without those common to all sinks.
+    /// JSON schema of its options, without those common to all sinks. A common option that it names all the same (`fields`,
+    /// `compression`) is left to the sink.
     pub schema: fn() -> schemars::Schema,
     /// What `write` is called with.
     pub takes: Takes,
@@ -44,6 +45,10 @@ pub struct SinkArgs<'a> {
     pub rule: &'a str,
     /// Options without those that are common to all sinks.
     pub options: &'a Options,
+    /// The format of message bodies: `json`, ...
+    pub format: &'a str,
+    /// How message bodies are compressed: `gzip`, ...
+    pub compression: Option<&'a str>,
 }
 
 /// A connector that takes results out.
