@@ -4,6 +4,8 @@
 //! stopped when the test lets go of it, or when the test process dies. A server that is not installed fails the test and says
 //! what to do; it is never skipped.
 
+pub mod mqtt;
 pub mod services;
+pub mod sluice;
 pub mod tls;
 pub mod wait;
