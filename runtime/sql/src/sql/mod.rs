@@ -5,4 +5,4 @@
 pub mod ast;
 mod error;
 
-pub use error::{Span, SqlError, SqlErrors};
+pub use error::{Span, SqlError, SqlErrors, nearest};

@@ -1,0 +1,206 @@
+//! Connector options: an open map that the connector's own typed config reads.
+//!
+//! [`Options::parse`] is the way in. A config type derives `Deserialize` and `JsonSchema`; its schema says which names exist
+//! and what they take, so that all mistakes are found at once and named well.
+
+mod read;
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::ConfigError;
+
+/// Options of one connector after profiles are merged and secrets are filled in. Never printed as a whole: it holds
+/// passwords.
+#[derive(Clone, Default, PartialEq)]
+pub struct Options(pub serde_json::Map<String, serde_json::Value>);
+
+impl Options {
+    /// Reads the options into a connector's config. Names match without case, `null` means "not given", and numbers and
+    /// booleans may come as text (a Secret holds nothing else). Unknown names, wrong types and missing ones are all reported at
+    /// once, with the nearest known name and never with a value.
+    ///
+    /// An older name of an option is accepted if the field says `#[serde(alias = "old")]`; with
+    /// `#[schemars(extend("x-alias" = "old"))]` beside it, its type is checked as early as the others'.
+    ///
+    /// # Errors
+    /// Every option that does not fit.
+    pub fn parse<T: de::DeserializeOwned + JsonSchema>(&self) -> Result<T, ConfigError> {
+        read::parse(&self.0)
+    }
+
+    /// Takes out the options that `T` knows, so that what is left can be read as something else.
+    #[must_use]
+    pub fn split_off<T: JsonSchema>(&mut self) -> Options {
+        let names = read::names(&schemars::schema_for!(T));
+        let (taken, left) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(name, _)| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
+        self.0 = left;
+        Options(taken)
+    }
+
+    /// The value of the option of that name, matched without case.
+    pub fn get(&self, name: &str) -> Option<&serde_json::Value> {
+        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// Names only.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// For tests and code that writes options down: `Options::from(json!({...}))`. Anything but an object gives no options.
+impl From<serde_json::Value> for Options {
+    fn from(value: serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Object(map) => Options(map),
+            _ => Options::default(),
+        }
+    }
+}
+
+/// A password, token or key. Shows itself as `***` wherever it is printed.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text, for the one call that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "***" })
+    }
+}
+
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "password", "writeOnly": true })
+    }
+}
+
+/// A span of time in a connector's options: text with a unit (`500ms`, `1m30s`) or a bare number of milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HumanDuration(pub Duration);
+
+impl HumanDuration {
+    /// That many milliseconds.
+    pub const fn from_millis(n: u64) -> Self {
+        HumanDuration(Duration::from_millis(n))
+    }
+
+    /// That many seconds.
+    pub const fn from_secs(n: u64) -> Self {
+        HumanDuration(Duration::from_secs(n))
+    }
+
+    /// Zero, which for most options means "off".
+    pub const fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl std::str::FromStr for HumanDuration {
+    type Err = sluice_crds::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<sluice_crds::Duration>().map(|duration| HumanDuration(duration.0))
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sluice_crds::Duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for HumanDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = HumanDuration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 500ms, 10s or 1h30m, or a whole number of milliseconds")
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<HumanDuration, E> {
+                Ok(HumanDuration::from_millis(n))
+            }
+
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<HumanDuration, E> {
+                u64::try_from(n).map(HumanDuration::from_millis).map_err(|_| E::custom("a duration can't be negative"))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for HumanDuration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HumanDuration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": read::DURATION })
+    }
+}
+
+#[cfg(test)]
+mod tests;

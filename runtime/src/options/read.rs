@@ -1,0 +1,415 @@
+//! Checks a map of options against a config type's JSON schema, brings it into the shape that the type's `Deserialize` takes,
+//! and deserializes it.
+//!
+//! Serde alone stops at the first mistake, quotes the wrong value (which may be a password) and knows no near names.
+
+use schemars::{JsonSchema, Schema};
+use serde::de::{self, DeserializeOwned};
+use serde_json::{Map, Number, Value};
+use sluice_sql::sql::nearest;
+
+use crate::error::{ConfigError, ConfigProblem};
+
+/// `format` of [`super::HumanDuration`] in a schema.
+pub(super) const DURATION: &str = "sluice-duration";
+
+/// A schema that refers to itself is cut off here.
+const MAX_DEPTH: usize = 32;
+
+pub(super) fn parse<T: DeserializeOwned + JsonSchema>(options: &Map<String, Value>) -> Result<T, ConfigError> {
+    let schema = schemars::schema_for!(T);
+    let mut reader = Reader { root: schema.as_value(), aliases: field_names::<T>(), problems: Vec::new() };
+    let value = reader.object(schema.as_value(), options, "", 0);
+    if !reader.problems.is_empty() {
+        return Err(ConfigError { problems: reader.problems });
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        ConfigError::new(if path == "." { String::new() } else { path }, without_values(&error.inner().to_string()))
+    })
+}
+
+/// The names of a config type's options, aliases included.
+pub(super) fn names(schema: &Schema) -> Vec<String> {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
+    properties
+        .iter()
+        .flat_map(|(name, property)| std::iter::once(name.as_str()).chain(aliases(property)))
+        .map(str::to_owned)
+        .collect()
+}
+
+struct Reader<'a> {
+    /// The schema's document, which holds the definitions that others refer to.
+    root: &'a Value,
+    /// Names that the top type's `Deserialize` knows, aliases included.
+    aliases: &'static [&'static str],
+    problems: Vec<ConfigProblem>,
+}
+
+impl<'a> Reader<'a> {
+    fn problem(&mut self, path: &str, message: impl Into<String>) {
+        self.problems.push(ConfigProblem { path: path.to_owned(), message: message.into() });
+    }
+
+    /// The value in the shape that serde takes. What does not fit is reported and left as it is.
+    fn value(&mut self, schema: &'a Value, value: &Value, path: &str, depth: usize) -> Value {
+        let schema = self.resolve(schema);
+        if depth > MAX_DEPTH {
+            self.problem(path, "nested too deep");
+            return value.clone();
+        }
+        if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+            return self.choice(choices, value, path, depth);
+        }
+        if schema.get("format").and_then(Value::as_str) == Some(DURATION) {
+            return self.duration(value, path);
+        }
+        if let Some(words) = words(schema) {
+            return self.word(&words, value, path);
+        }
+        let types = types(schema);
+        if types.is_empty() || (value.is_null() && types.contains(&"null")) {
+            return value.clone();
+        }
+        for ty in &types {
+            let fitting = match (*ty, value) {
+                ("boolean", Value::Bool(_)) | ("string", Value::String(_)) => Some(value.clone()),
+                ("boolean", Value::String(text)) => match text.as_str() {
+                    "true" => Some(Value::Bool(true)),
+                    "false" => Some(Value::Bool(false)),
+                    _ => None,
+                },
+                ("integer", Value::Number(n)) => integer(n).map(Value::Number),
+                ("integer", Value::String(text)) => text.parse::<i64>().ok().map(Value::from),
+                ("number", Value::Number(_)) => Some(value.clone()),
+                ("number", Value::String(text)) => {
+                    text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number)
+                }
+                ("object", Value::Object(map)) => return self.object(schema, map, path, depth),
+                ("array", Value::Array(list)) => return self.list(schema, list, path, depth),
+                _ => None,
+            };
+            if let Some(fitting) = fitting {
+                if let Some(n) = fitting.as_number()
+                    && !in_range(schema, n)
+                {
+                    self.problem(path, format!("expected {}", describe(schema)));
+                }
+                return fitting;
+            }
+        }
+        self.mismatch(schema, value, path);
+        value.clone()
+    }
+
+    fn object(&mut self, schema: &'a Value, map: &Map<String, Value>, path: &str, depth: usize) -> Value {
+        let schema = self.resolve(schema);
+        let empty = Map::new();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let rest = schema.get("additionalProperties").filter(|rest| **rest != Value::Bool(false));
+        let mut out = Map::with_capacity(map.len());
+        for (key, value) in map {
+            let path = join(path, key);
+            let known = properties.into_iter().flatten().find(|(name, _)| *name == key).or_else(|| {
+                properties.into_iter().flatten().find(|(name, property)| {
+                    name.eq_ignore_ascii_case(key) || aliases(property).any(|alias| alias.eq_ignore_ascii_case(key))
+                })
+            });
+            let alias = || self.aliases.iter().find(|alias| depth == 0 && alias.eq_ignore_ascii_case(key));
+            if let Some((name, property)) = known {
+                let fitting = match value {
+                    // An empty entry of a YAML file: as if it were not there.
+                    Value::Null => continue,
+                    value => self.value(property, value, &path, depth + 1),
+                };
+                if out.insert(name.clone(), fitting).is_some() {
+                    self.problem(&path, format!("\"{name}\" is given twice"));
+                }
+            } else if let Some(alias) = alias() {
+                if !value.is_null() {
+                    out.insert((*alias).to_owned(), value.clone());
+                }
+            } else if let Some(rest) = rest {
+                let fitting = self.value(rest, value, &path, depth + 1);
+                out.insert(key.clone(), fitting);
+            } else if properties.is_some() || schema.get("additionalProperties").is_some() {
+                let known: Vec<&str> = properties.unwrap_or(&empty).keys().map(String::as_str).collect();
+                self.problem(&path, unknown("option", key, &known));
+            } else {
+                out.insert(key.clone(), value.clone());
+            }
+        }
+        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            let wrong = self.problems.iter().any(|problem| problem.path.eq_ignore_ascii_case(&join(path, name)));
+            if !out.contains_key(name) && !wrong {
+                self.problem(&join(path, name), "required, but not given");
+            }
+        }
+        Value::Object(out)
+    }
+
+    fn list(&mut self, schema: &'a Value, list: &[Value], path: &str, depth: usize) -> Value {
+        let Some(items) = schema.get("items") else { return Value::Array(list.to_vec()) };
+        let fitting = list
+            .iter()
+            .enumerate()
+            .map(|(item_idx, item)| self.value(items, item, &format!("{path}[{item_idx}]"), depth + 1))
+            .collect();
+        Value::Array(fitting)
+    }
+
+    /// `anyOf`, `oneOf`: the first that fits. If none does, the one that was probably meant tells what is wrong.
+    fn choice(&mut self, choices: &'a [Value], value: &Value, path: &str, depth: usize) -> Value {
+        let choices: Vec<&'a Value> = choices.iter().map(|choice| self.resolve(choice)).collect();
+        let real: Vec<&'a Value> = choices.iter().copied().filter(|choice| types(choice) != ["null"]).collect();
+        if value.is_null() && real.len() < choices.len() {
+            return Value::Null;
+        }
+        if let [only] = real.as_slice() {
+            return self.value(only, value, path, depth + 1);
+        }
+        let lists: Option<Vec<Vec<&str>>> = real.iter().map(|choice| words(choice)).collect();
+        if let Some(lists) = lists {
+            return self.word(&lists.concat(), value, path);
+        }
+        let mut nearest: Option<Vec<ConfigProblem>> = None;
+        for choice in &real {
+            let before = std::mem::take(&mut self.problems);
+            let fitting = self.value(choice, value, path, depth + 1);
+            let problems = std::mem::replace(&mut self.problems, before);
+            if problems.is_empty() {
+                return fitting;
+            }
+            // Wrong deeper inside: this is the branch that was meant, of which the one with the fewest mistakes counts.
+            if problems.iter().all(|problem| problem.path != path)
+                && nearest.as_ref().is_none_or(|nearest| problems.len() < nearest.len())
+            {
+                nearest = Some(problems);
+            }
+        }
+        match nearest {
+            Some(problems) => self.problems.extend(problems),
+            None => {
+                let expected: Vec<String> = real.iter().map(|choice| describe(choice)).collect();
+                self.problem(path, format!("expected {}, found {}", expected.join(" or "), kind(value)));
+            }
+        }
+        value.clone()
+    }
+
+    fn word(&mut self, words: &[&str], value: &Value, path: &str) -> Value {
+        // YAML reads some words as other things: a version `5`, a bare `true`.
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(n) => n.to_string(),
+            Value::Bool(word) => word.to_string(),
+            _ => {
+                self.problem(path, format!("expected one of {}, found {}", quoted(words), kind(value)));
+                return value.clone();
+            }
+        };
+        let found = words.iter().find(|word| **word == text);
+        match found.or_else(|| words.iter().find(|word| word.eq_ignore_ascii_case(&text))) {
+            Some(word) => Value::from(*word),
+            None => {
+                let near = nearest(&text, words.iter().copied());
+                let hint = near.map(|near| format!(", did you mean \"{near}\"?")).unwrap_or_default();
+                self.problem(path, format!("expected one of {}{hint}", quoted(words)));
+                value.clone()
+            }
+        }
+    }
+
+    fn duration(&mut self, value: &Value, path: &str) -> Value {
+        match value {
+            Value::String(text) => {
+                if let Err(error) = text.parse::<sluice_crds::Duration>() {
+                    self.problem(path, error.to_string());
+                }
+            }
+            Value::Number(n) if n.is_u64() => {}
+            Value::Number(n) if n.is_i64() => self.problem(path, "a duration can't be negative"),
+            _ => self.problem(
+                path,
+                format!(
+                    "expected a duration such as 500ms, 10s or 1h30m, or whole milliseconds, found {}",
+                    kind(value)
+                ),
+            ),
+        }
+        value.clone()
+    }
+
+    fn mismatch(&mut self, schema: &Value, value: &Value, path: &str) {
+        let quote = types(schema).contains(&"string") && matches!(value, Value::Number(_) | Value::Bool(_));
+        let hint = if quote { "; put it in quotes" } else { "" };
+        self.problem(path, format!("expected {}, found {}{hint}", describe(schema), kind(value)));
+    }
+
+    /// Follows `$ref`, and `allOf` with one member.
+    fn resolve(&self, mut schema: &'a Value) -> &'a Value {
+        for _ in 0..MAX_DEPTH {
+            let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+            schema = match (target, schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice)) {
+                (Some(pointer), _) => match self.root.pointer(pointer) {
+                    Some(schema) => schema,
+                    None => return schema,
+                },
+                (None, Some([only])) => only,
+                _ => return schema,
+            };
+        }
+        schema
+    }
+}
+
+/// `unknown option`, with the nearest known name or the list of all.
+fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("unknown {what}, did you mean \"{near}\"?"),
+        None if known.is_empty() => format!("unknown {what}; there are none here"),
+        None => format!("unknown {what}; known are {}", known.join(", ")),
+    }
+}
+
+/// The words that an `enum` or `const` allows.
+fn words(schema: &Value) -> Option<Vec<&str>> {
+    if let Some(word) = schema.get("const") {
+        return word.as_str().map(|word| vec![word]);
+    }
+    schema.get("enum")?.as_array()?.iter().filter(|word| !word.is_null()).map(Value::as_str).collect()
+}
+
+fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(ty)) => vec![ty],
+        Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn aliases(property: &Value) -> impl Iterator<Item = &str> {
+    let alias = property.get("x-alias");
+    let list = alias.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    alias.and_then(Value::as_str).into_iter().chain(list.iter().filter_map(Value::as_str))
+}
+
+/// `1.0` counts as a whole number.
+fn integer(n: &Number) -> Option<Number> {
+    match n.as_f64() {
+        _ if n.is_i64() || n.is_u64() => Some(n.clone()),
+        Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => Some(Number::from(float as i64)),
+        _ => None,
+    }
+}
+
+fn bounds(schema: &Value) -> (Option<f64>, Option<f64>) {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let (low, high) = match schema.get("format").and_then(Value::as_str) {
+        Some("uint8") => (Some(0.0), Some(f64::from(u8::MAX))),
+        Some("uint16") => (Some(0.0), Some(f64::from(u16::MAX))),
+        Some("uint32") => (Some(0.0), Some(f64::from(u32::MAX))),
+        Some("int8") => (Some(f64::from(i8::MIN)), Some(f64::from(i8::MAX))),
+        Some("int16") => (Some(f64::from(i16::MIN)), Some(f64::from(i16::MAX))),
+        Some("int32") => (Some(f64::from(i32::MIN)), Some(f64::from(i32::MAX))),
+        Some("uint64" | "uint") => (Some(0.0), None),
+        _ => (None, None),
+    };
+    (bound("minimum").or(low), bound("maximum").or(high))
+}
+
+fn in_range(schema: &Value, n: &Number) -> bool {
+    let (low, high) = bounds(schema);
+    n.as_f64().is_none_or(|n| low.is_none_or(|low| n >= low) && high.is_none_or(|high| n <= high))
+}
+
+/// What the schema takes, in words.
+fn describe(schema: &Value) -> String {
+    if let Some(words) = words(schema) {
+        return format!("one of {}", quoted(&words));
+    }
+    let described: Vec<String> = types(schema)
+        .into_iter()
+        .filter(|ty| *ty != "null")
+        .map(|ty| match ty {
+            "boolean" => "true or false".to_owned(),
+            "string" => "text".to_owned(),
+            "object" => "a map".to_owned(),
+            "array" => "a list".to_owned(),
+            "integer" | "number" => {
+                let what = if ty == "integer" { "a whole number" } else { "a number" };
+                match bounds(schema) {
+                    (Some(low), Some(high)) => format!("{what} from {low} to {high}"),
+                    (Some(low), None) => format!("{what} from {low} up"),
+                    (None, Some(high)) => format!("{what} up to {high}"),
+                    (None, None) => what.to_owned(),
+                }
+            }
+            other => other.to_owned(),
+        })
+        .collect();
+    if described.is_empty() { "another value".to_owned() } else { described.join(" or ") }
+}
+
+/// What kind of value it is; never the value.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Serde's own messages quote the value, which may be a password; what was expected is at their end.
+fn without_values(message: &str) -> String {
+    let generic = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if generic.iter().any(|start| message.starts_with(start)) => format!("expected {expected}"),
+        _ => message.to_owned(),
+    }
+}
+
+/// The names that the type's `Deserialize` takes, aliases included; empty for types with flattened fields.
+fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // Fails by design, after it has seen the names.
+    let _ = T::deserialize(FieldNames(&mut names));
+    names
+}
+
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for FieldNames<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_any<V: de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("only the names are wanted"))
+    }
+
+    fn deserialize_struct<V: de::Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
