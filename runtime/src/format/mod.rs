@@ -1,5 +1,7 @@
 //! Formats: bytes to rows and back, pure. One per file.
 
+pub mod json_encoder;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,12 @@ use sluice_sql::{Batch, Object, Row, Schema, Timestamp};
 use crate::error::ConfigError;
 
 /// The formats that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[FormatType] = &[];
+pub const BUILTIN: &[FormatType] = &[FormatType {
+    name: "json",
+    docs: "One JSON object per row, or an array of them.",
+    decoder: None,
+    encoder: Some(json_encoder::make),
+}];
 
 /// A kind of format.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! Sinks: one connector per file. No retry loops, format code, batching or channels here: those are `pipeline`'s.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sql::Batch;
@@ -23,8 +25,8 @@ pub struct SinkType {
     pub schema: fn() -> schemars::Schema,
     /// What `write` is called with.
     pub takes: Takes,
-    /// Options whose text may hold `{{...}}`; they are rendered per message and come in [`Message::props`] in this order.
-    /// Row sinks render their own.
+    /// Options whose text (or, for a map, the text of whose entries) may hold `{{...}}`; they are rendered per message and
+    /// come in [`Message::props`] in this order. Row sinks render their own.
     pub templates: &'static [&'static str],
     /// Checks the options and makes the sink; no I/O.
     pub build: fn(&SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError>,
@@ -69,13 +71,13 @@ pub trait Sink: Send {
     async fn close(&mut self) {}
 }
 
-/// What is written at once.
+/// What is written at once. Items, messages or rows, are counted over all of it.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
     /// For sinks that take `Takes::Messages`.
     Messages(&'a [Message]),
-    /// For sinks that take `Takes::Rows`.
-    Rows(&'a Batch),
+    /// For sinks that take `Takes::Rows`: batches in order.
+    Rows(&'a [Arc<Batch>]),
 }
 
 /// One encoded message.
@@ -83,10 +85,43 @@ pub enum Output<'a> {
 pub struct Message {
     /// The body, after template, encoding and compression.
     pub body: Bytes,
-    /// The rendered texts of [`SinkType::templates`]; an option that is absent gives an empty text.
-    pub props: Vec<String>,
+    /// What [`SinkType::templates`] came to.
+    pub props: Props,
     /// Rows that it carries, for the counters.
     pub n_rows: usize,
+}
+
+/// The rendered options of a message, in the order of [`SinkType::templates`]. Messages with the same ones may share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Props(pub Arc<[Prop]>);
+
+/// One rendered option.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Prop {
+    /// The option is absent.
+    None,
+    /// Its text.
+    Text(String),
+    /// For an option that is a map (headers): its entries.
+    Map(Vec<(String, String)>),
+}
+
+impl Props {
+    /// The text of option number `idx`; empty if the option is absent or a map.
+    pub fn text(&self, idx: usize) -> &str {
+        match self.0.get(idx) {
+            Some(Prop::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The entries of option number `idx`; none if the option is absent or a text.
+    pub fn entries(&self, idx: usize) -> &[(String, String)] {
+        match self.0.get(idx) {
+            Some(Prop::Map(entries)) => entries,
+            _ => &[],
+        }
+    }
 }
 
 /// Why a write did not go through.
@@ -96,6 +131,15 @@ pub enum SinkError {
     /// has found the one at fault.
     #[error(transparent)]
     Failed(#[from] ConnectorError),
+    /// The first `n_written` items were written, the next one failed, and those behind it were not tried.
+    #[error(transparent)]
+    Stopped {
+        /// Items that the far side has accepted.
+        n_written: usize,
+        /// Why the next one failed.
+        #[source]
+        error: ConnectorError,
+    },
     /// Some items were refused for good; all others were written.
     #[error("{} refused: {reason}", items.len())]
     Refused {
