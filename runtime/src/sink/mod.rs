@@ -132,12 +132,11 @@ pub enum SinkError {
     #[error(transparent)]
     Failed(#[from] ConnectorError),
     /// The first `n_written` items were written, the next one failed, and those behind it were not tried.
-    #[error(transparent)]
+    #[error("{error}")]
     Stopped {
         /// Items that the far side has accepted.
         n_written: usize,
         /// Why the next one failed.
-        #[source]
         error: ConnectorError,
     },
     /// Some items were refused for good; all others were written.
