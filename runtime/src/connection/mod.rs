@@ -1,5 +1,8 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
+pub mod memory;
+pub mod topic;
+
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
