@@ -82,6 +82,11 @@ impl ConfigError {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         ConfigError { problems: vec![ConfigProblem { path: path.into(), message: message.into() }] }
     }
+
+    /// Adds a problem.
+    pub fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(ConfigProblem { path: path.into(), message: message.into() });
+    }
 }
 
 impl fmt::Display for ConfigError {
