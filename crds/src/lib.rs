@@ -1,8 +1,42 @@
-//! The resource types of `sluice.dev/v1alpha1`: Stream, LookupTable, Rule, Runtime.
+//! The resource types of `sluice.dev/v1alpha1`: [`Stream`], [`LookupTable`], [`Rule`], [`Runtime`].
 //!
-//! Plain data: no I/O, no SQL, no client. Doc comments here are what `kubectl explain` shows; the YAML of the definitions is
-//! printed by `cargo crdgen`.
+//! Plain data: no I/O, no SQL, no client. Doc comments of the fields are what `kubectl explain` shows; `cargo crdgen` writes
+//! the definitions to `deploy/crds/`.
 
-pub mod duration;
+mod common;
+mod duration;
+mod lookup_table;
+mod rule;
+mod runtime;
+mod stream;
+mod yaml;
 
+pub use common::{ConfigRef, Counters, FieldSpec, OptionMap, SecretKeyRef, SecretRef, TimestampSpec};
 pub use duration::{Duration, DurationError};
+pub use lookup_table::{CacheSpec, LookupTable, LookupTableSpec, LookupTableStatus, OnError, TableKind};
+pub use rule::{
+    CronRange, PodBinding, RestartStrategy, Rule, RuleErrorPolicy, RuleOptions, RuleSpec, RuleState, RuleStatus, Sink,
+};
+pub use runtime::{HttpPush, PodStatus, Runtime, RuntimeSpec, RuntimeStatus, ServiceType, Storage, TlsSecret};
+pub use stream::{Stream, StreamSpec, StreamStatus};
+pub use yaml::yaml_files;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// API group of all kinds.
+pub const GROUP: &str = "sluice.dev";
+/// API version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+/// The Secret with profile files that is used where nothing else is named.
+pub const DEFAULT_SECRET: &str = "sluice-sources";
+/// The Runtime that runs rules that name none.
+pub const DEFAULT_RUNTIME: &str = "default";
+
+/// The definitions of all kinds, in the order in which they are documented.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![Stream::crd(), LookupTable::crd(), Rule::crd(), Runtime::crd()]
+}
+
+#[cfg(test)]
+mod tests;
