@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sluice_sql::plan::RuleOptions;
+use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind};
 use sluice_sql::sql::ast::Field;
 
 use crate::options::Options;
@@ -30,6 +30,39 @@ pub struct Definitions {
     pub tables: Vec<LookupTableDef>,
     /// Rules.
     pub rules: Vec<RuleDef>,
+}
+
+impl Definitions {
+    /// What the planner needs to know of the streams and tables.
+    pub fn catalog(&self) -> Catalog {
+        let streams = self.streams.iter().map(|def| {
+            let kind = match def.retain {
+                Some(retain) => SourceKind::ScanTable { retain },
+                None => SourceKind::Stream,
+            };
+            let source = SourceDef {
+                kind,
+                fields: def.fields.clone(),
+                timestamp: def.timestamp.as_deref().map(Into::into),
+                timestamp_format: def.timestamp_format.as_deref().map(Into::into),
+                strict: def.strict,
+                implied: Vec::new(),
+            };
+            (def.name.as_str().into(), source)
+        });
+        let tables = self.tables.iter().map(|def| {
+            let source = SourceDef {
+                kind: SourceKind::LookupTable,
+                fields: def.fields.clone(),
+                timestamp: None,
+                timestamp_format: None,
+                strict: false,
+                implied: Vec::new(),
+            };
+            (def.name.as_str().into(), source)
+        });
+        Catalog { sources: streams.chain(tables).collect() }
+    }
 }
 
 /// A stream, or a scan table.

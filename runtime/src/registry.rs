@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sluice_sql::sql::nearest;
+
+use crate::error::ConfigError;
 use crate::format::FormatType;
 use crate::lookup::LookupType;
 use crate::sink::SinkType;
@@ -42,6 +45,38 @@ impl Registry {
         registry
     }
 
+    /// The source called `name`.
+    ///
+    /// # Errors
+    /// There is none; the error names the nearest known one.
+    pub fn source(&self, name: &str) -> Result<&Arc<SourceType>, ConfigError> {
+        find(&self.sources, "source", name)
+    }
+
+    /// The kind of lookup table called `name`.
+    ///
+    /// # Errors
+    /// As for [`Registry::source`].
+    pub fn lookup(&self, name: &str) -> Result<&Arc<LookupType>, ConfigError> {
+        find(&self.lookups, "lookup table", name)
+    }
+
+    /// The sink called `name`.
+    ///
+    /// # Errors
+    /// As for [`Registry::source`].
+    pub fn sink(&self, name: &str) -> Result<&Arc<SinkType>, ConfigError> {
+        find(&self.sinks, "sink", name)
+    }
+
+    /// The format called `name`.
+    ///
+    /// # Errors
+    /// As for [`Registry::source`].
+    pub fn format(&self, name: &str) -> Result<&Arc<FormatType>, ConfigError> {
+        find(&self.formats, "format", name)
+    }
+
     /// Adds a source, or replaces the one of that name.
     #[must_use]
     pub fn with_source(mut self, source: SourceType) -> Self {
@@ -69,4 +104,14 @@ impl Registry {
         self.formats.insert(format.name, Arc::new(format));
         self
     }
+}
+
+fn find<'a, T>(list: &'a BTreeMap<&'static str, Arc<T>>, what: &str, name: &str) -> Result<&'a Arc<T>, ConfigError> {
+    list.get(name).ok_or_else(|| {
+        let known = match nearest(name, list.keys().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("known are {}", list.keys().copied().collect::<Vec<_>>().join(", ")),
+        };
+        ConfigError::new("", format!("there is no {what} of type \"{name}\"; {known}"))
+    })
 }

@@ -49,7 +49,7 @@ pub enum SourceKind {
 }
 
 /// The rule options that touch SQL meaning. Times are in milliseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleOptions {
     /// Rows carry their own time.
     pub event_time: bool,
