@@ -1,5 +1,7 @@
 //! Formats: bytes to rows and back, pure. One per file.
 
+pub mod declared;
+pub mod json;
 pub mod json_encoder;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use crate::error::ConfigError;
 pub const BUILTIN: &[FormatType] = &[FormatType {
     name: "json",
     docs: "One JSON object per row, or an array of them.",
-    decoder: None,
+    decoder: Some(json::make_decoder),
     encoder: Some(json_encoder::make),
 }];
 

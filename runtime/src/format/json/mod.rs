@@ -1,0 +1,276 @@
+//! JSON to rows: an object is a row, an array of objects is a list of rows.
+//!
+//! The decoder reads straight into slots. It remembers the order of members of earlier payloads, so that on most payloads
+//! it knows each member's slot after one comparison, without hashing. The whole payload is checked, whatever is read of it.
+
+mod text;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_sql::value::RawObject;
+use sluice_sql::{ColumnKind, Object, Row, Schema, Timestamp, Value};
+use smol_str::SmolStr;
+
+use self::text::{Cursor, Fault, Result};
+use super::declared::Declared;
+use super::{DecodeArgs, Decoder, FormatError};
+use crate::error::ConfigError;
+
+/// Reads JSON.
+pub struct JsonDecoder {
+    schema: Arc<Schema>,
+    /// The members that are read, in no order.
+    members: Vec<Member>,
+    /// What the members of earlier payloads were called, by place.
+    order: Vec<Expected>,
+    /// The star slot, if there is one.
+    star: Option<usize>,
+    /// The star holds declared members only, converted: the text can't be passed on as it is.
+    star_declared: Option<Declared>,
+    meta: Option<usize>,
+}
+
+struct Member {
+    name: SmolStr,
+    slot: usize,
+    ty: Declared,
+}
+
+/// A member as it was met at some place in an earlier payload.
+struct Expected {
+    /// With its quotes.
+    quoted: Box<[u8]>,
+    /// Index into `members`; `None` for one that nobody reads.
+    member: Option<usize>,
+}
+
+/// Members beyond this many per object, and names longer than this, are looked up each time.
+const MAX_EXPECTED: usize = 256;
+
+/// Makes the decoder.
+///
+/// # Errors
+/// None: every schema can be read from JSON.
+pub fn make_decoder(args: &DecodeArgs<'_>) -> std::result::Result<Box<dyn Decoder>, ConfigError> {
+    let slot_of = |kind| args.schema.columns.iter().position(|column| column.kind == kind);
+    let mut members = Vec::new();
+    for (slot, column) in args.schema.columns.iter().enumerate() {
+        if !matches!(column.kind, ColumnKind::Field | ColumnKind::Hidden) {
+            continue;
+        }
+        let declared = args.fields.iter().find(|field| field.name.name == column.name);
+        let ty = match declared {
+            Some(field) => Declared::new(&field.ty),
+            None if args.fields.is_empty() => Declared::Any,
+            None => continue,
+        };
+        members.push(Member { name: column.name.clone(), slot, ty });
+    }
+    let star_declared = (!args.fields.is_empty()).then(|| Declared::columns(args.fields));
+    Ok(Box::new(JsonDecoder {
+        schema: Arc::clone(args.schema),
+        members,
+        order: Vec::new(),
+        star: slot_of(ColumnKind::Star),
+        star_declared,
+        meta: slot_of(ColumnKind::Meta),
+    }))
+}
+
+/// Parses the text of one JSON object.
+///
+/// # Errors
+/// Text that is no JSON object.
+pub fn parse_object(text: &[u8]) -> std::result::Result<Object, FormatError> {
+    let text = utf8(text)?;
+    let mut cursor = Cursor::new(text);
+    let mut parse = || {
+        if cursor.next_token() != b'{' {
+            return cursor.fault("expected an object");
+        }
+        let object = cursor.object(0)?;
+        cursor.end()?;
+        Ok(object)
+    };
+    parse().map_err(|fault| describe(text, &fault))
+}
+
+/// Parses any JSON value.
+///
+/// # Errors
+/// Text that is no JSON.
+pub fn parse_value(text: &[u8]) -> std::result::Result<Value, FormatError> {
+    let text = utf8(text)?;
+    let mut cursor = Cursor::new(text);
+    cursor.value(0).and_then(|value| cursor.end().map(|()| value)).map_err(|fault| describe(text, &fault))
+}
+
+/// A row that stays text. `text` must be one checked object.
+fn raw(text: Bytes) -> Value {
+    // What was checked can be parsed: both follow the same rules.
+    Value::Raw(Arc::new(RawObject::new(text, |text| parse_object(text).unwrap_or_default())))
+}
+
+impl Decoder for JsonDecoder {
+    fn decode(
+        &mut self,
+        payload: &Bytes,
+        ts: Timestamp,
+        meta: Option<&Arc<Object>>,
+        rows: &mut Vec<Row>,
+    ) -> std::result::Result<(), FormatError> {
+        let text = utf8(payload)?;
+        let n_before = rows.len();
+        let mut cursor = Cursor::new(text);
+        let decoded = self.payload(&mut cursor, payload, ts, meta, rows);
+        decoded.map_err(|fault| {
+            rows.truncate(n_before);
+            describe(text, &fault)
+        })
+    }
+}
+
+impl JsonDecoder {
+    fn payload(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        payload: &Bytes,
+        ts: Timestamp,
+        meta: Option<&Arc<Object>>,
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
+        match cursor.next_token() {
+            b'{' => rows.push(self.row(cursor, payload, ts, meta, 0)?),
+            b'[' => {
+                cursor.open(0)?;
+                let mut more = !cursor.is_empty_list(b']');
+                while more {
+                    if cursor.next_token() != b'{' {
+                        return cursor
+                            .fault("expected an object: a row is an object, a list of rows an array of objects");
+                    }
+                    rows.push(self.row(cursor, payload, ts, meta, 1)?);
+                    more = cursor.more(b']')?;
+                }
+            }
+            _ if cursor.rest().is_empty() => return cursor.fault("the payload is empty"),
+            _ => return cursor.fault("expected an object or an array of objects"),
+        }
+        cursor.end()
+    }
+
+    /// Reads the object that begins at the cursor.
+    fn row(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        payload: &Bytes,
+        ts: Timestamp,
+        meta: Option<&Arc<Object>>,
+        depth: u32,
+    ) -> Result<Row> {
+        let start = cursor.at();
+        let mut values = vec![Value::Missing; self.schema.columns.len()];
+        if let (Some(star), Some(declared)) = (self.star, &self.star_declared) {
+            let object = cursor.object(depth)?;
+            let object = declared.convert(Value::Object(Arc::new(object)));
+            let object = object.or_else(|message| cursor.fault_at(start, message))?;
+            if let Value::Object(object) = &object {
+                for member in &self.members {
+                    if let (Some(value), Some(slot)) = (object.get(&member.name), values.get_mut(member.slot)) {
+                        *slot = value.clone();
+                    }
+                }
+            }
+            if let Some(slot) = values.get_mut(star) {
+                *slot = object;
+            }
+        } else {
+            self.members(cursor, &mut values, depth)?;
+            if let Some(slot) = self.star.and_then(|star| values.get_mut(star)) {
+                *slot = raw(payload.slice(start..cursor.at()));
+            }
+        }
+        if let (Some(slot), Some(meta)) = (self.meta.and_then(|slot| values.get_mut(slot)), meta) {
+            *slot = Value::Object(Arc::clone(meta));
+        }
+        Ok(Row { ts, values })
+    }
+
+    fn members(&mut self, cursor: &mut Cursor<'_>, values: &mut [Value], depth: u32) -> Result<()> {
+        cursor.open(depth)?;
+        let mut more = !cursor.is_empty_list(b'}');
+        let mut place = 0;
+        while more {
+            cursor.next_token();
+            let member = match self.order.get(place) {
+                Some(expected) if cursor.rest().starts_with(&expected.quoted) => {
+                    let member = expected.member;
+                    cursor.advance(expected.quoted.len());
+                    cursor.expect(b':', "`:`")?;
+                    member
+                }
+                _ => {
+                    let name = cursor.name()?;
+                    self.learn(place, name)
+                }
+            };
+            match member.and_then(|member| self.members.get(member)) {
+                None => cursor.skip(depth + 1)?,
+                Some(Member { name, slot, ty }) => {
+                    cursor.next_token();
+                    let start = cursor.at();
+                    let value = cursor.value(depth + 1)?;
+                    let value = match ty.convert(value) {
+                        Ok(value) => value,
+                        Err(message) => return cursor.fault_at(start, format!("column {name}: {message}")),
+                    };
+                    if let Some(slot) = values.get_mut(*slot) {
+                        *slot = value;
+                    }
+                }
+            }
+            more = cursor.more(b'}')?;
+            place += 1;
+        }
+        Ok(())
+    }
+
+    /// Looks a member up, and remembers it as the one to expect at this place.
+    #[cold]
+    fn learn(&mut self, place: usize, name: Cow<'_, str>) -> Option<usize> {
+        let member = self.members.iter().position(|member| member.name == *name);
+        // A name that was written with escapes would have to be remembered as written.
+        if let Cow::Borrowed(name) = name
+            && place < MAX_EXPECTED
+            && name.len() <= MAX_EXPECTED
+        {
+            let expected = Expected { quoted: format!("\"{name}\"").into_bytes().into(), member };
+            if let Some(place) = self.order.get_mut(place) {
+                *place = expected;
+            } else if place == self.order.len() {
+                self.order.push(expected);
+            }
+        }
+        member
+    }
+}
+
+fn utf8(payload: &[u8]) -> std::result::Result<&str, FormatError> {
+    std::str::from_utf8(payload)
+        .map_err(|error| FormatError(format!("byte {}: not valid UTF-8", error.valid_up_to() + 1)))
+}
+
+/// Says where in the text, by line and character, 1-based.
+#[cold]
+fn describe(text: &str, fault: &Fault) -> FormatError {
+    let before = text.as_bytes().get(..fault.at).unwrap_or(text.as_bytes());
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count() + 1;
+    FormatError(format!("line {line}, column {column}: {}", fault.what))
+}
+
+#[cfg(test)]
+mod tests;
