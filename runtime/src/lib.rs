@@ -21,6 +21,7 @@ pub mod registry;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod template;
 pub mod time;
 
 pub use definition::{Definitions, LookupTableDef, RuleDef, SinkDef, StreamDef};

@@ -1,17 +1,21 @@
 //! Sinks: one connector per file. No retry loops, format code, batching or channels here: those are `pipeline`'s.
 
+mod log;
+mod nop;
+mod stdout;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sluice_sql::Batch;
+use sluice_sql::{Batch, Schema};
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConfigError, ConnectorError};
 use crate::options::Options;
 
 /// The sinks that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SinkType] = &[];
+pub const BUILTIN: &[SinkType] = &[log::LOG, nop::NOP, stdout::STDOUT];
 
 /// A kind of sink.
 #[derive(Clone)]
@@ -45,6 +49,10 @@ pub enum Takes {
 pub struct SinkArgs<'a> {
     /// The rule's name, for messages and default client ids.
     pub rule: &'a str,
+    /// Its place among the rule's sinks.
+    pub index: usize,
+    /// The rule's rows, before the options common to all sinks change them.
+    pub output: &'a Arc<Schema>,
     /// Options without those that are common to all sinks.
     pub options: &'a Options,
     /// The format of message bodies: `json`, ...
@@ -52,6 +60,11 @@ pub struct SinkArgs<'a> {
     /// How message bodies are compressed: `gzip`, ...
     pub compression: Option<&'a str>,
 }
+
+/// The options of a sink that has none.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
 
 /// A connector that takes results out.
 #[async_trait]

@@ -1,0 +1,139 @@
+//! The options that every sink has.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::definition::SinkDef;
+use crate::error::ConfigError;
+use crate::options::{HumanDuration, Options};
+use crate::sink::SinkType;
+
+/// Options that every sink has, beside its own.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SinkOptions {
+    /// One message per row instead of one per result. Without it a message always holds an array.
+    pub send_single: bool,
+    /// Leave out results without rows, and with `sendSingle` rows without columns.
+    pub omit_if_empty: bool,
+    /// A Go text template that makes the message; dot is the list of rows, or with `sendSingle` the row.
+    pub data_template: Option<String>,
+    /// Send the object, or list of objects, in this column instead of the row.
+    #[serde(alias = "tableDataField")]
+    pub data_field: Option<String>,
+    /// The columns to send, in this order; those that a row lacks are `null`.
+    pub fields: Option<Vec<String>>,
+    /// The columns to leave out; not together with `fields`.
+    pub exclude_fields: Option<Vec<String>>,
+    /// Format of the messages.
+    pub format: String,
+    /// Text between two columns, for format `delimited`.
+    pub delimiter: Option<String>,
+    /// A first line with the columns' names, for format `delimited`.
+    pub has_header: bool,
+    /// Send so many results together, as one array.
+    pub batch_size: usize,
+    /// Send together what arrives within this span of time.
+    pub linger_interval: HumanDuration,
+    /// Compress each message.
+    pub compression: Option<Compression>,
+    /// Give up on a message or row after so many tries; without it, it is tried until it goes through.
+    #[schemars(range(min = 1))]
+    pub max_attempts: Option<u32>,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        SinkOptions {
+            send_single: false,
+            omit_if_empty: false,
+            data_template: None,
+            data_field: None,
+            fields: None,
+            exclude_fields: None,
+            format: "json".to_owned(),
+            delimiter: None,
+            has_header: false,
+            batch_size: 0,
+            linger_interval: HumanDuration::default(),
+            compression: None,
+            max_attempts: None,
+        }
+    }
+}
+
+/// How a message is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// gzip
+    Gzip,
+    /// zlib
+    Zlib,
+    /// Bare deflate.
+    Flate,
+    /// Zstandard
+    Zstd,
+}
+
+impl Compression {
+    /// The option's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Compression::Gzip => "gzip",
+            Compression::Zlib => "zlib",
+            Compression::Flate => "flate",
+            Compression::Zstd => "zstd",
+        }
+    }
+
+    /// Compresses a whole message.
+    ///
+    /// # Errors
+    /// Those of the compressor.
+    pub fn compress(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
+        use std::io::Write;
+        let level = flate2::Compression::default();
+        match self {
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+                encoder.write_all(body)?;
+                encoder.finish()
+            }
+            Compression::Zlib => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+                encoder.write_all(body)?;
+                encoder.finish()
+            }
+            Compression::Flate => {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), level);
+                encoder.write_all(body)?;
+                encoder.finish()
+            }
+            Compression::Zstd => zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL),
+        }
+    }
+}
+
+/// Parts a sink's options into those common to all sinks and its own. A common option that the sink's schema names too is the
+/// sink's.
+pub(super) fn split(def: &SinkDef, sink_type: &SinkType) -> Result<(SinkOptions, Options), ConfigError> {
+    let names = |schema: schemars::Schema| -> Vec<String> {
+        let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+        properties.map(|map| map.keys().map(|name| name.to_lowercase()).collect()).unwrap_or_default()
+    };
+    let mut common_names = names(schemars::schema_for!(SinkOptions));
+    common_names.push("tabledatafield".to_owned());
+    let own_names = names((sink_type.schema)());
+    let (mut common, mut own) = (Options::default(), Options::default());
+    for (name, value) in &def.options.0 {
+        let lower = name.to_lowercase();
+        let side = if common_names.contains(&lower) && !own_names.contains(&lower) { &mut common } else { &mut own };
+        side.0.insert(name.clone(), value.clone());
+    }
+    let options: SinkOptions = common.parse()?;
+    if options.fields.is_some() && options.exclude_fields.is_some() {
+        return Err(ConfigError::new("excludeFields", "can't be used together with `fields`; keep one of the two"));
+    }
+    Ok((options, own))
+}
