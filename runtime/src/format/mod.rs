@@ -3,7 +3,6 @@
 pub mod declared;
 pub mod json;
 pub mod json_encoder;
-pub mod json_value;
 
 use std::sync::Arc;
 

@@ -60,9 +60,7 @@ impl SinkDriver {
         ctx: ConnectorContext,
         metrics: Arc<SinkMetrics>,
     ) -> Result<Self, ConfigError> {
-        let Some(sink_type) = registry.sinks.get(def.connector.as_str()) else {
-            return Err(unknown_sink(&def.connector, registry));
-        };
+        let sink_type = registry.sink(&def.connector)?;
         let (options, own) = options::split(def, sink_type)?;
         let surroundings = Surroundings { now: ctx.clock.now(), random: Box::new(|| rand::rng().next_u64()) };
         let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics))?;
@@ -253,11 +251,6 @@ fn count_rows(batch: &Batch) -> u64 {
         Emissions::Grouped(emissions) => emissions.iter().filter(|emission| emission.error.is_some()).count(),
     };
     (batch.rows.len() + n_errors) as u64
-}
-
-fn unknown_sink(name: &str, registry: &Registry) -> ConfigError {
-    let known: Vec<_> = registry.sinks.keys().copied().collect();
-    ConfigError::new("", format!("unknown sink `{name}`; known are {}", known.join(", ")))
 }
 
 /// The row that an error makes.

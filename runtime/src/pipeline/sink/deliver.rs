@@ -139,7 +139,8 @@ impl Delivery {
     /// Writes everything, however long it takes; sets aside what the far side will never take.
     pub(super) async fn write_all(&mut self, load: &Load) -> Result<(), Cut> {
         // Ranges still to be written, the next one last.
-        let mut todo = vec![0..load.n_items()];
+        let everything = 0..load.n_items();
+        let mut todo = vec![everything];
         let mut n_attempts = 0;
         while let Some(items) = todo.pop() {
             if items.is_empty() {

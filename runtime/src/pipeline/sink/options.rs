@@ -20,6 +20,7 @@ pub struct SinkOptions {
     pub data_template: Option<String>,
     /// Send the object, or list of objects, in this column instead of the row.
     #[serde(alias = "tableDataField")]
+    #[schemars(extend("x-alias" = "tableDataField"))]
     pub data_field: Option<String>,
     /// The columns to send, in this order; those that a row lacks are `null`.
     pub fields: Option<Vec<String>>,

@@ -12,7 +12,7 @@ use sluice_sql::{Batch, Row, Schema, Type, Value};
 use super::options::{Compression, SinkOptions};
 use super::project::{Projection, unwrap_field};
 use crate::error::ConfigError;
-use crate::format::{EncodeArgs, Encoder, json_value};
+use crate::format::{EncodeArgs, Encoder, json};
 use crate::options::Options;
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
 use crate::registry::Registry;
@@ -59,23 +59,18 @@ impl Shaper {
         metrics: Arc<SinkMetrics>,
     ) -> Result<Self, ConfigError> {
         let format = options.format.to_lowercase();
-        let make = registry.formats.get(format.as_str()).and_then(|format| format.encoder);
-        let encoder = match (sink_type.takes, make) {
-            (Takes::Rows, _) => None,
-            (Takes::Messages, Some(make)) => Some(make(&EncodeArgs {
-                fields: options.fields.as_deref(),
-                delimiter: options.delimiter.as_deref(),
-                header: options.has_header,
-            })?),
-            (Takes::Messages, None) => {
-                let known: Vec<_> = registry
-                    .formats
-                    .values()
-                    .filter(|format| format.encoder.is_some())
-                    .map(|format| format.name)
-                    .collect();
-                let message = format!("format `{format}` can't be written; known are {}", known.join(", "));
-                return Err(ConfigError::new("format", message));
+        let encoder = match sink_type.takes {
+            Takes::Rows => None,
+            Takes::Messages => {
+                let at_format = |error: ConfigError| ConfigError::new("format", error.to_string());
+                let Some(make) = registry.format(&format).map_err(at_format)?.encoder else {
+                    return Err(ConfigError::new("format", format!("format `{format}` can be read, but not written")));
+                };
+                Some(make(&EncodeArgs {
+                    fields: options.fields.as_deref(),
+                    delimiter: options.delimiter.as_deref(),
+                    header: options.has_header,
+                })?)
             }
         };
         let template = options.data_template.as_deref().filter(|text| !text.is_empty());
@@ -252,7 +247,7 @@ impl Shaper {
         for dot in dots {
             text.clear();
             self.render(&dot, &mut text)?;
-            match json_value::parse(text.as_bytes()) {
+            match json::parse_value(text.as_bytes()) {
                 Ok(object @ Value::Object(_)) => values.push(object),
                 Ok(Value::Array(items)) if items.iter().all(|item| matches!(item, Value::Object(_))) => {
                     one_object = false;

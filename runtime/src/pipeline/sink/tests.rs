@@ -228,7 +228,7 @@ async fn messages_per_option() {
 #[tokio::test]
 async fn stars_and_nested_objects() {
     let star = schema(&[("s", ColumnKind::Star)]);
-    let parse: fn(&[u8]) -> Object = |text| match crate::format::json_value::parse(text) {
+    let parse: fn(&[u8]) -> Object = |text| match crate::format::json::parse_value(text) {
         Ok(Value::Object(object)) => Object::clone(&object),
         _ => Object::default(),
     };
@@ -439,9 +439,9 @@ fn wrong_options_are_named() {
             json!({"fields": ["a"], "excludeFields": ["b"]}),
             "excludeFields: can't be used together with `fields`; keep one of the two",
         ),
-        ("messages", json!({"format": "xml"}), "format: format `xml` can't be written; known are json"),
+        ("messages", json!({"format": "xml"}), "format: there is no format of type \"xml\"; known are json"),
         ("messages", json!({"maxAttempts": 0}), "maxAttempts: expected a whole number from 1 to 4294967295"),
-        ("mesages", json!({}), "unknown sink `mesages`; known are log, messages, nop, rows, stdout"),
+        ("mesages", json!({}), "there is no sink of type \"mesages\"; did you mean \"messages\"?"),
     ];
     for (connector, options, expected) in cases {
         let error = Run::new().driver(connector, options).err().map(|error| error.to_string());
