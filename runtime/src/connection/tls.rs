@@ -43,6 +43,14 @@ pub struct TlsOptions {
     pub renegotiation_support: Renegotiation,
 }
 
+/// The client's side of mutual TLS, as PEM text.
+pub struct IdentityPem {
+    /// Certificates, the client's first.
+    pub chain: Vec<u8>,
+    /// Its private key. Never to be printed.
+    pub key: Vec<u8>,
+}
+
 /// A TLS version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum TlsVersion {
@@ -109,12 +117,12 @@ impl TlsOptions {
     ///
     /// # Errors
     /// When a file can't be read, or only one of the two is there.
-    pub fn identity_pem(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ConnectorError> {
+    pub fn identity_pem(&self) -> Result<Option<IdentityPem>, ConnectorError> {
         let key = self.private_key_raw.as_ref().map(Secret::expose);
         let cert = read_pem("certificationPath", &self.certification_path, self.certification_raw.as_deref())?;
         let key = read_pem("privateKeyPath", &self.private_key_path, key)?;
         match (cert, key) {
-            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            (Some(chain), Some(key)) => Ok(Some(IdentityPem { chain, key })),
             (None, None) => Ok(None),
             _ => Err(ConnectorError::user("a client certificate and its key must be given together")),
         }
@@ -146,9 +154,9 @@ impl TlsOptions {
         } else {
             builder.with_root_certificates(self.roots()?)
         };
-        let Some((cert, key)) = self.identity_pem()? else { return Ok(builder.with_no_client_auth()) };
+        let Some(IdentityPem { chain, key }) = self.identity_pem()? else { return Ok(builder.with_no_client_auth()) };
         let cert =
-            certificates(&cert).map_err(|reason| ConnectorError::user(format!("client certificate: {reason}")))?;
+            certificates(&chain).map_err(|reason| ConnectorError::user(format!("client certificate: {reason}")))?;
         let key = private_key(&key).map_err(|reason| ConnectorError::user(format!("client key: {reason}")))?;
         builder
             .with_client_auth_cert(cert, key)

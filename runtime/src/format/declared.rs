@@ -128,6 +128,31 @@ impl Declared {
         }
     }
 
+    /// A text as the declared type, for formats that know nothing but texts. An empty text is null, unless a string or bytea
+    /// is declared.
+    ///
+    /// # Errors
+    /// What was expected, without the text itself.
+    pub fn convert_text(&self, text: SmolStr) -> Result<Value, String> {
+        let expected = || format!("expected {}, found another text", self.name());
+        match self {
+            Declared::Any | Declared::String => Ok(Value::String(text)),
+            Declared::Bytea => self.convert(Value::String(text)),
+            _ if text.is_empty() => Ok(Value::Null),
+            Declared::Bigint => match text.parse::<i64>() {
+                Ok(number) => Ok(Value::Int(number)),
+                Err(_) => {
+                    text.parse::<f64>().map_err(|_| expected()).and_then(|number| self.convert(Value::Float(number)))
+                }
+            },
+            Declared::Float => text.parse().map(Value::Float).map_err(|_| expected()),
+            Declared::Boolean | Declared::Datetime => self.convert(Value::String(text)),
+            Declared::Array(_) | Declared::Struct(_) => {
+                super::json::parse_value(text.as_bytes()).map_err(|_| expected()).and_then(|value| self.convert(value))
+            }
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Declared::Any => "anything",

@@ -10,40 +10,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_sql::value::RawObject;
-use sluice_sql::{ColumnKind, Object, Row, Schema, Timestamp, Value};
-use smol_str::SmolStr;
+use sluice_sql::{Object, Row, Timestamp, Value};
 
 use self::text::{Cursor, Fault, Result};
-use super::declared::Declared;
+use super::slots::{Slot, Slots, set};
 use super::{DecodeArgs, Decoder, FormatError};
 use crate::error::ConfigError;
 
 /// Reads JSON.
 pub struct JsonDecoder {
-    schema: Arc<Schema>,
-    /// The members that are read, in no order.
-    members: Vec<Member>,
+    slots: Slots,
     /// What the members of earlier payloads were called, by place.
     order: Vec<Expected>,
-    /// The star slot, if there is one.
-    star: Option<usize>,
-    /// The star holds declared members only, converted: the text can't be passed on as it is.
-    star_declared: Option<Declared>,
-    meta: Option<usize>,
-}
-
-struct Member {
-    name: SmolStr,
-    slot: usize,
-    ty: Declared,
 }
 
 /// A member as it was met at some place in an earlier payload.
 struct Expected {
     /// With its quotes.
     quoted: Box<[u8]>,
-    /// Index into `members`; `None` for one that nobody reads.
-    member: Option<usize>,
+    /// Index into [`Slots::fields`]; `None` for one that nobody reads.
+    slot: Option<usize>,
 }
 
 /// Members beyond this many per object, and names longer than this, are looked up each time.
@@ -54,29 +40,7 @@ const MAX_EXPECTED: usize = 256;
 /// # Errors
 /// None: every schema can be read from JSON.
 pub fn make_decoder(args: &DecodeArgs<'_>) -> std::result::Result<Box<dyn Decoder>, ConfigError> {
-    let slot_of = |kind| args.schema.columns.iter().position(|column| column.kind == kind);
-    let mut members = Vec::new();
-    for (slot, column) in args.schema.columns.iter().enumerate() {
-        if !matches!(column.kind, ColumnKind::Field | ColumnKind::Hidden) {
-            continue;
-        }
-        let declared = args.fields.iter().find(|field| field.name.name == column.name);
-        let ty = match declared {
-            Some(field) => Declared::new(&field.ty),
-            None if args.fields.is_empty() => Declared::Any,
-            None => continue,
-        };
-        members.push(Member { name: column.name.clone(), slot, ty });
-    }
-    let star_declared = (!args.fields.is_empty()).then(|| Declared::columns(args.fields));
-    Ok(Box::new(JsonDecoder {
-        schema: Arc::clone(args.schema),
-        members,
-        order: Vec::new(),
-        star: slot_of(ColumnKind::Star),
-        star_declared,
-        meta: slot_of(ColumnKind::Meta),
-    }))
+    Ok(Box::new(JsonDecoder { slots: Slots::new(args.schema, args.fields), order: Vec::new() }))
 }
 
 /// Parses the text of one JSON object.
@@ -171,63 +135,44 @@ impl JsonDecoder {
         depth: u32,
     ) -> Result<Row> {
         let start = cursor.at();
-        let mut values = vec![Value::Missing; self.schema.columns.len()];
-        if let (Some(star), Some(declared)) = (self.star, &self.star_declared) {
-            let object = cursor.object(depth)?;
-            let object = declared.convert(Value::Object(Arc::new(object)));
-            let object = object.or_else(|message| cursor.fault_at(start, message))?;
-            if let Value::Object(object) = &object {
-                for member in &self.members {
-                    if let (Some(value), Some(slot)) = (object.get(&member.name), values.get_mut(member.slot)) {
-                        *slot = value.clone();
-                    }
-                }
-            }
-            if let Some(slot) = values.get_mut(star) {
-                *slot = object;
-            }
-        } else {
-            self.members(cursor, &mut values, depth)?;
-            if let Some(slot) = self.star.and_then(|star| values.get_mut(star)) {
-                *slot = raw(payload.slice(start..cursor.at()));
-            }
+        if self.slots.star.is_some() && self.slots.star_declared.is_some() {
+            let object = Arc::new(cursor.object(depth)?);
+            return self.slots.row(object, ts, meta).or_else(|message| cursor.fault_at(start, message));
         }
-        if let (Some(slot), Some(meta)) = (self.meta.and_then(|slot| values.get_mut(slot)), meta) {
-            *slot = Value::Object(Arc::clone(meta));
+        let mut row = self.slots.empty(ts, meta);
+        self.members(cursor, &mut row, depth)?;
+        if let Some(star) = self.slots.star {
+            set(&mut row, star, raw(payload.slice(start..cursor.at())));
         }
-        Ok(Row { ts, values })
+        Ok(row)
     }
 
-    fn members(&mut self, cursor: &mut Cursor<'_>, values: &mut [Value], depth: u32) -> Result<()> {
+    fn members(&mut self, cursor: &mut Cursor<'_>, row: &mut Row, depth: u32) -> Result<()> {
         cursor.open(depth)?;
         let mut more = !cursor.is_empty_list(b'}');
         let mut place = 0;
         while more {
             cursor.next_token();
-            let member = match self.order.get(place) {
+            let slot = match self.order.get(place) {
                 Some(expected) if cursor.rest().starts_with(&expected.quoted) => {
-                    let member = expected.member;
                     cursor.advance(expected.quoted.len());
+                    let slot = expected.slot;
                     cursor.expect(b':', "`:`")?;
-                    member
+                    slot
                 }
                 _ => {
                     let name = cursor.name()?;
                     self.learn(place, name)
                 }
             };
-            match member.and_then(|member| self.members.get(member)) {
+            match slot.and_then(|slot| self.slots.fields.get(slot)) {
                 None => cursor.skip(depth + 1)?,
-                Some(Member { name, slot, ty }) => {
+                Some(Slot { name, idx, ty }) => {
                     cursor.next_token();
                     let start = cursor.at();
-                    let value = cursor.value(depth + 1)?;
-                    let value = match ty.convert(value) {
-                        Ok(value) => value,
+                    match ty.convert(cursor.value(depth + 1)?) {
+                        Ok(value) => set(row, *idx, value),
                         Err(message) => return cursor.fault_at(start, format!("column {name}: {message}")),
-                    };
-                    if let Some(slot) = values.get_mut(*slot) {
-                        *slot = value;
                     }
                 }
             }
@@ -240,20 +185,20 @@ impl JsonDecoder {
     /// Looks a member up, and remembers it as the one to expect at this place.
     #[cold]
     fn learn(&mut self, place: usize, name: Cow<'_, str>) -> Option<usize> {
-        let member = self.members.iter().position(|member| member.name == *name);
+        let slot = self.slots.fields.iter().position(|slot| slot.name == *name);
         // A name that was written with escapes would have to be remembered as written.
         if let Cow::Borrowed(name) = name
             && place < MAX_EXPECTED
             && name.len() <= MAX_EXPECTED
         {
-            let expected = Expected { quoted: format!("\"{name}\"").into_bytes().into(), member };
+            let expected = Expected { quoted: format!("\"{name}\"").into_bytes().into(), slot };
             if let Some(place) = self.order.get_mut(place) {
                 *place = expected;
             } else if place == self.order.len() {
                 self.order.push(expected);
             }
         }
-        member
+        slot
     }
 }
 

@@ -230,7 +230,7 @@ impl<'a> Cursor<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
-        self.to_special()?;
+        self.seek_special()?;
         if self.peek() == b'"' {
             let text = self.slice(start, self.at);
             self.at += 1;
@@ -250,7 +250,7 @@ impl<'a> Cursor<'a> {
         let mut text = String::from(self.slice(start, self.at));
         loop {
             let plain = self.at;
-            self.to_special()?;
+            self.seek_special()?;
             text.push_str(self.slice(plain, self.at));
             if self.peek() == b'"' {
                 self.at += 1;
@@ -263,7 +263,7 @@ impl<'a> Cursor<'a> {
     fn skip_string(&mut self) -> Result<()> {
         self.at += 1;
         loop {
-            self.to_special()?;
+            self.seek_special()?;
             if self.peek() == b'"' {
                 self.at += 1;
                 return Ok(());
@@ -274,7 +274,7 @@ impl<'a> Cursor<'a> {
 
     /// Moves to the next quote or backslash.
     #[inline]
-    fn to_special(&mut self) -> Result<()> {
+    fn seek_special(&mut self) -> Result<()> {
         let bytes = self.text.as_bytes();
         while let Some(chunk) = bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
             let mask = specials(u64::from_le_bytes(*chunk));
