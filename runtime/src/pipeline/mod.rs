@@ -13,5 +13,6 @@
 //! dropped (`DropReason::Shutdown`).
 
 pub mod backoff;
+pub mod decode;
 pub mod metrics;
 pub mod sink;

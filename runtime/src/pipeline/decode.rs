@@ -1,0 +1,409 @@
+//! What a source brings to rows: decompress, decode, and a second decode for payloads within payloads.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sluice_sql::sql::ast::Field;
+use sluice_sql::{Batch, Column, ColumnKind, Object, Row, Schema, Timestamp, Type, Value};
+
+use crate::definition::StreamDef;
+use crate::error::ConfigError;
+use crate::format::slots::Slots;
+use crate::format::{DecodeArgs, Decoder, FormatError, MakeDecoder};
+use crate::options::Options;
+use crate::pipeline::metrics::{DropReason, StreamMetrics};
+use crate::pipeline::sink::Compression;
+use crate::registry::Registry;
+use crate::source::{Ingest, Items, Payload};
+
+/// A payload may not be larger than this once it is decompressed: a few bytes can be made to unpack to anything.
+const MAX_DECOMPRESSED_BYTES: u64 = 64 << 20;
+
+/// Options that every source has, beside its own.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SourceOptions {
+    /// How payloads are compressed: `gzip`, `zlib`, `flate`, `zstd`.
+    pub decompression: Option<Compression>,
+    /// A column that holds a payload of its own: bytes, base64 or text. It is decoded with `payloadFormat`, and the result takes
+    /// the column's place: its columns join the row's, several rows make several.
+    pub payload_field: Option<String>,
+    /// The format of `payloadField`, `json` by default.
+    pub payload_format: Option<String>,
+    /// `payloadFormat: delimited`: what stands between two columns.
+    pub payload_delimiter: Option<String>,
+    /// Known for its name only: whole numbers always keep 64 bits.
+    pub use_int64_for_whole_number: Option<bool>,
+}
+
+impl SourceOptions {
+    /// Parts a stream's options into those common to all sources and the connector's own.
+    ///
+    /// # Errors
+    /// Common options that do not fit.
+    pub fn split(options: &Options) -> Result<(SourceOptions, Options), ConfigError> {
+        let mut own = options.clone();
+        let common = own.split_off::<SourceOptions>();
+        Ok((common.parse()?, own))
+    }
+}
+
+/// Makes rows of one stream from what its source brings.
+pub struct StreamDecoder {
+    schema: Arc<Schema>,
+    fields: Vec<Field>,
+    delimiter: Option<String>,
+    make: MakeDecoder,
+    decompression: Option<Compression>,
+    stage: Stage,
+    /// For sources that bring rows.
+    slots: Slots,
+}
+
+enum Stage {
+    /// Payloads to rows at once.
+    One(Box<dyn Decoder>),
+    /// Payloads to objects, one member of which is a payload again.
+    Two(TwoStages),
+}
+
+struct TwoStages {
+    outer: Box<dyn Decoder>,
+    payload_field: String,
+    inner: Box<dyn Decoder>,
+}
+
+impl StreamDecoder {
+    /// Checks the stream's format and options. `schema` says which slots its rows are to have.
+    ///
+    /// # Errors
+    /// Unknown formats, formats that can't be read, and options that do not fit.
+    pub fn new(def: &StreamDef, registry: &Registry, schema: Arc<Schema>) -> Result<Self, ConfigError> {
+        let (options, _) = SourceOptions::split(&def.options)?;
+        let make = decoder_of(registry, &def.format)?;
+        let stage = match options.payload_field {
+            None => {
+                let delimiter = def.delimiter.as_deref();
+                Stage::One(make(&DecodeArgs { schema: &schema, fields: &def.fields, delimiter })?)
+            }
+            Some(payload_field) => {
+                let inner = decoder_of(registry, options.payload_format.as_deref().unwrap_or("json"))?;
+                let star = Column { name: def.name.as_str().into(), kind: ColumnKind::Star, ty: Type::default() };
+                let whole = Arc::new(Schema { columns: vec![star] });
+                let args = |delimiter| DecodeArgs { schema: &whole, fields: &[], delimiter };
+                Stage::Two(TwoStages {
+                    outer: make(&args(def.delimiter.as_deref()))?,
+                    payload_field,
+                    inner: inner(&args(options.payload_delimiter.as_deref()))?,
+                })
+            }
+        };
+        Ok(StreamDecoder {
+            slots: Slots::new(&schema, &def.fields),
+            schema,
+            fields: def.fields.clone(),
+            delimiter: def.delimiter.clone(),
+            make,
+            decompression: options.decompression,
+            stage,
+        })
+    }
+
+    /// Rows are to have these slots from now on.
+    pub fn set_schema(&mut self, schema: Arc<Schema>) {
+        self.slots = Slots::new(&schema, &self.fields);
+        if let Stage::One(decoder) = &mut self.stage {
+            let args = DecodeArgs { schema: &schema, fields: &self.fields, delimiter: self.delimiter.as_deref() };
+            // The arguments were accepted when the stream was built; the schema is not among what can be wrong.
+            if let Ok(made) = (self.make)(&args) {
+                *decoder = made;
+            }
+        }
+        self.schema = schema;
+    }
+
+    /// The rows of everything that has arrived. A message that can't be decoded is counted, reported and left out.
+    pub fn decode(&mut self, ingest: Ingest, now: Timestamp, metrics: &StreamMetrics) -> Batch {
+        let mut rows = Vec::new();
+        match ingest.items {
+            Items::Payloads(payloads) => {
+                rows.reserve(payloads.len());
+                metrics.messages_in.add(payloads.len() as u64);
+                metrics.bytes_in.add(payloads.iter().map(|payload| payload.bytes.len() as u64).sum());
+                for payload in payloads {
+                    if let Err(error) = self.payload(&payload, now, &mut rows) {
+                        metrics.dropped.add(DropReason::Payload, 1);
+                        metrics.errors.report(format_args!("can't decode a message of {}: {error}", metrics.stream));
+                    }
+                }
+            }
+            Items::Rows(items) => {
+                rows.reserve(items.len());
+                metrics.messages_in.add(items.len() as u64);
+                for item in items {
+                    match self.slots.row(item.object, item.ts.unwrap_or(now), item.meta.as_ref()) {
+                        Ok(row) => rows.push(row),
+                        Err(error) => {
+                            metrics.dropped.add(DropReason::Payload, 1);
+                            metrics.errors.report(format_args!("a row of {} does not fit: {error}", metrics.stream));
+                        }
+                    }
+                }
+            }
+        }
+        metrics.rows_out.add(rows.len() as u64);
+        Batch::per_row(Arc::clone(&self.schema), rows)
+    }
+
+    fn payload(&mut self, payload: &Payload, now: Timestamp, rows: &mut Vec<Row>) -> Result<(), FormatError> {
+        let unpacked;
+        let bytes = match self.decompression {
+            None => &payload.bytes,
+            Some(compression) => {
+                unpacked = decompress(compression, &payload.bytes)?;
+                &unpacked
+            }
+        };
+        let meta = payload.meta.as_ref();
+        match &mut self.stage {
+            Stage::One(decoder) => decoder.decode(bytes, now, meta, rows),
+            Stage::Two(stages) => {
+                let n_before = rows.len();
+                for object in stages.objects(bytes)? {
+                    match self.slots.row(object, now, meta) {
+                        Ok(row) => rows.push(row),
+                        Err(message) => {
+                            rows.truncate(n_before);
+                            return Err(FormatError(message));
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl TwoStages {
+    /// The members of each row within each row.
+    fn objects(&mut self, payload: &Bytes) -> Result<Vec<Arc<Object>>, FormatError> {
+        let mut objects = Vec::new();
+        for mut outer in whole_rows(&mut *self.outer, payload)? {
+            let inner = match outer.remove(&self.payload_field) {
+                Some(Value::Bytes(bytes)) => bytes,
+                Some(Value::String(text)) => {
+                    let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
+                    decoded.map_or_else(|_| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)
+                }
+                None | Some(Value::Null | Value::Missing) => {
+                    objects.push(Arc::new(outer));
+                    continue;
+                }
+                Some(other) => {
+                    let kind = other.kind_name();
+                    return Err(FormatError(format!(
+                        "payloadField {} holds a {kind}, not a payload",
+                        self.payload_field
+                    )));
+                }
+            };
+            let inner_rows = whole_rows(&mut *self.inner, &inner)
+                .map_err(|error| FormatError(format!("payloadField {}: {error}", self.payload_field)))?;
+            for inner in inner_rows {
+                let mut object = outer.clone();
+                for (name, value) in inner {
+                    object.insert(name, value);
+                }
+                objects.push(Arc::new(object));
+            }
+        }
+        Ok(objects)
+    }
+}
+
+fn decoder_of(registry: &Registry, format: &str) -> Result<MakeDecoder, ConfigError> {
+    let format_type = registry.format(format)?;
+    format_type.decoder.ok_or_else(|| ConfigError::new("format", format!("format {format} can be written, not read")))
+}
+
+/// The rows of a decoder that was made for one star slot.
+fn whole_rows(decoder: &mut dyn Decoder, payload: &Bytes) -> Result<Vec<Object>, FormatError> {
+    let mut rows = Vec::new();
+    decoder.decode(payload, 0, None, &mut rows)?;
+    Ok(rows.iter().filter_map(|row| row.get(0).to_object()).map(Arc::unwrap_or_clone).collect())
+}
+
+fn decompress(compression: Compression, payload: &[u8]) -> Result<Bytes, FormatError> {
+    let mut unpacked = Vec::new();
+    let limit = MAX_DECOMPRESSED_BYTES + 1;
+    let read = match compression {
+        Compression::Gzip => flate2::read::MultiGzDecoder::new(payload).take(limit).read_to_end(&mut unpacked),
+        Compression::Zlib => flate2::read::ZlibDecoder::new(payload).take(limit).read_to_end(&mut unpacked),
+        Compression::Flate => flate2::read::DeflateDecoder::new(payload).take(limit).read_to_end(&mut unpacked),
+        Compression::Zstd => {
+            zstd::Decoder::new(payload).and_then(|decoder| decoder.take(limit).read_to_end(&mut unpacked))
+        }
+    };
+    match read {
+        Ok(n_bytes) if n_bytes as u64 >= limit => {
+            Err(FormatError(format!("unpacks to more than {} MiB", MAX_DECOMPRESSED_BYTES >> 20)))
+        }
+        Ok(_) => Ok(Bytes::from(unpacked)),
+        Err(error) => Err(FormatError(format!("not {}: {error}", compression.as_str()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::source::SourceRow;
+    use crate::time::SystemClock;
+
+    fn def(format: &str, options: serde_json::Value) -> StreamDef {
+        StreamDef {
+            name: "s".into(),
+            connector: "memory".into(),
+            datasource: "t".into(),
+            format: format.into(),
+            fields: Vec::new(),
+            timestamp: None,
+            timestamp_format: None,
+            strict: false,
+            shared: false,
+            delimiter: None,
+            retain: None,
+            options: Options::from(options),
+            origin: Default::default(),
+        }
+    }
+
+    fn schema(columns: &[(&str, ColumnKind)]) -> Arc<Schema> {
+        let column = |(name, kind): &(&str, ColumnKind)| Column { name: (*name).into(), kind: *kind, ty: Type::Any };
+        Arc::new(Schema { columns: columns.iter().map(column).collect() })
+    }
+
+    fn metrics() -> StreamMetrics {
+        StreamMetrics::new("s", None, "memory", Arc::new(SystemClock))
+    }
+
+    fn decoder(def: &StreamDef, columns: &[(&str, ColumnKind)]) -> StreamDecoder {
+        StreamDecoder::new(def, &Registry::builtin(), schema(columns)).unwrap()
+    }
+
+    fn payloads(bodies: impl IntoIterator<Item = Vec<u8>>) -> Ingest {
+        let payload = |body: Vec<u8>| Payload { bytes: body.into(), meta: None };
+        Ingest { items: Items::Payloads(bodies.into_iter().map(payload).collect()), ack: None }
+    }
+
+    /// Rows as JSON, one per line.
+    fn show(batch: &Batch) -> String {
+        let mut out = Vec::new();
+        for row in &batch.rows {
+            crate::format::json_encoder::write_object(&batch.schema.to_object(row), &mut out);
+            out.push(b'\n');
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn bad_payloads_are_counted_and_the_others_go_on() {
+        let metrics = metrics();
+        let mut decoder = decoder(&def("json", json!({})), &[("a", ColumnKind::Field)]);
+        let bodies = [&b"{\"a\":1}"[..], b"{\"a\":", b"[{\"a\":2},{\"a\":3}]", b"\xff"];
+        let batch = decoder.decode(payloads(bodies.map(<[u8]>::to_vec)), 5, &metrics);
+        assert_eq!(show(&batch), "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n");
+        assert!(batch.rows.iter().all(|row| row.ts == 5));
+        assert_eq!((metrics.messages_in.get(), metrics.bytes_in.get(), metrics.rows_out.get()), (4, 30, 3));
+        assert_eq!(metrics.dropped.get(DropReason::Payload), 2);
+        let newest = metrics.errors.newest().unwrap();
+        assert_eq!(newest.message, "can't decode a message of s: byte 1: not valid UTF-8");
+    }
+
+    #[test]
+    fn rows_of_sources_without_a_wire_format() {
+        let metrics = metrics();
+        let mut decoder = decoder(&def("json", json!({})), &[("b", ColumnKind::Field), ("s", ColumnKind::Meta)]);
+        let object = Arc::new(Object::from_iter([("a", Value::Int(1)), ("b", Value::Int(2))]));
+        let meta = Arc::new(Object::from_iter([("topic", Value::string("t"))]));
+        let rows = vec![
+            SourceRow { object: Arc::clone(&object), meta: Some(meta), ts: Some(3) },
+            SourceRow { object, meta: None, ts: None },
+        ];
+        let batch = decoder.decode(Ingest { items: Items::Rows(rows), ack: None }, 9, &metrics);
+        assert_eq!(show(&batch), "{\"b\":2}\n{\"b\":2}\n");
+        assert_eq!(batch.rows.iter().map(|row| row.ts).collect::<Vec<_>>(), [3, 9]);
+        assert!(matches!(batch.rows[0].get(1), Value::Object(meta) if meta.get("topic").is_some()));
+    }
+
+    #[test]
+    fn a_schema_that_grows() {
+        let metrics = metrics();
+        let mut decoder = decoder(&def("json", json!({})), &[("a", ColumnKind::Field)]);
+        let body = b"{\"a\":1,\"b\":2}".to_vec();
+        assert_eq!(show(&decoder.decode(payloads([body.clone()]), 0, &metrics)), "{\"a\":1}\n");
+        decoder.set_schema(schema(&[("a", ColumnKind::Field), ("b", ColumnKind::Field)]));
+        assert_eq!(show(&decoder.decode(payloads([body]), 0, &metrics)), "{\"a\":1,\"b\":2}\n");
+    }
+
+    #[test]
+    fn compressed_payloads() {
+        for (name, compression) in [
+            ("gzip", Compression::Gzip),
+            ("zlib", Compression::Zlib),
+            ("flate", Compression::Flate),
+            ("zstd", Compression::Zstd),
+        ] {
+            let metrics = metrics();
+            let mut decoder = decoder(&def("json", json!({"decompression": name})), &[("a", ColumnKind::Field)]);
+            let packed = compression.compress(b"{\"a\":1}").unwrap();
+            let bomb = compression.compress(&vec![b' '; 65 << 20]).unwrap();
+            let batch = decoder.decode(payloads([packed, b"{\"a\":1}".to_vec(), bomb]), 0, &metrics);
+            assert_eq!(show(&batch), "{\"a\":1}\n", "{name}");
+            assert_eq!(metrics.dropped.get(DropReason::Payload), 2, "{name}");
+            let newest = metrics.errors.newest().unwrap().message;
+            assert_eq!(newest, "can't decode a message of s: unpacks to more than 64 MiB", "{name}");
+        }
+    }
+
+    #[test]
+    fn payloads_within_payloads() {
+        let options = json!({"payloadField": "data", "payloadFormat": "delimited", "payloadDelimiter": ";"});
+        for (body, expected) in [
+            (r#"{"id":1,"data":"x;y","col1":0}"#, "{\"id\":1,\"col1\":\"y\",\"col0\":\"x\"}\n"),
+            (r#"{"id":1,"data":"MQoy"}"#, "{\"id\":1,\"col0\":\"1\"}\n{\"id\":1,\"col0\":\"2\"}\n"),
+            (r#"{"id":1}"#, "{\"id\":1}\n"),
+            (r#"{"id":1,"data":{}}"#, "can't decode a message of s: payloadField data holds a struct, not a payload"),
+        ] {
+            let metrics = metrics();
+            let mut decoder = decoder(&def("json", options.clone()), &[("s", ColumnKind::Star)]);
+            let batch = decoder.decode(payloads([body.as_bytes().to_vec()]), 0, &metrics);
+            let outcome = metrics.errors.newest().map_or_else(|| show(&batch), |error| error.message);
+            assert_eq!(outcome, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let cases = [
+            (def("yaml", json!({})), "there is no format of type \"yaml\""),
+            (def("json", json!({"decompression": "rar"})), "decompression: "),
+            (
+                def("json", json!({"payloadField": "x", "payloadFormat": "jsn"})),
+                "there is no format of type \"jsn\"; did you mean \"json\"?",
+            ),
+        ];
+        for (def, expected) in cases {
+            let error = StreamDecoder::new(&def, &Registry::builtin(), schema(&[])).err().unwrap().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let (common, own) = SourceOptions::split(&Options::from(json!({"Decompression": "gzip", "qos": 1}))).unwrap();
+        assert!(common.decompression.is_some());
+        assert_eq!(own, Options::from(json!({"qos": 1})));
+    }
+}
