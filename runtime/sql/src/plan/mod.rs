@@ -2,13 +2,27 @@
 //!
 //! Never touches a connector: what it needs to know of streams and tables is in the [`Catalog`].
 
+mod bind;
+mod call;
+mod explain;
+mod fold;
+mod push_down;
+mod select;
+mod sources;
+pub(crate) mod stages;
+mod walk;
+
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use smol_str::SmolStr;
 
-use crate::sql::ast::{Field, JoinKind};
+use crate::function::Registry;
+use crate::sql::ast::{Field, JoinKind, Select, Statement};
+use crate::sql::{Span, SqlError, SqlErrors, parse_statement};
 use crate::value::{Schema, Type};
+
+pub(crate) use bind::literal_value;
 
 /// The streams and tables that statements may name.
 #[derive(Clone, Debug, Default)]
@@ -112,13 +126,8 @@ pub struct RulePlan {
     pub lookups: Vec<LookupPlan>,
     /// The slots of the rows that come out.
     pub output: Arc<Schema>,
-}
-
-impl RulePlan {
-    /// The logical and the physical plan as indented text, with what was pushed down where.
-    pub fn explain(&self) -> String {
-        String::new()
-    }
+    /// How it is run.
+    pub(crate) stages: Arc<stages::Stages>,
 }
 
 /// Plans a rule's `SELECT`.
@@ -127,12 +136,27 @@ impl RulePlan {
 /// Every problem of the statement at once: syntax, unknown names (with the nearest known one), types, and the static checks.
 pub fn plan_rule(
     sql: &str,
-    _catalog: &Catalog,
-    _functions: &crate::function::Registry,
-    _options: &RuleOptions,
-) -> Result<RulePlan, crate::sql::SqlErrors> {
-    Err(crate::sql::SqlErrors {
-        sql: sql.to_owned(),
-        errors: vec![crate::sql::SqlError::new(crate::sql::Span::default(), "planning is not built yet")],
-    })
+    catalog: &Catalog,
+    functions: &Registry,
+    options: &RuleOptions,
+) -> Result<RulePlan, SqlErrors> {
+    let statement = parse_statement(sql)?;
+    let Statement::Select(select) = statement else {
+        let error = SqlError::new(Span { line: 1, column: 1, end_line: 1, end_column: 1 }, "a rule needs a SELECT");
+        return Err(SqlErrors { sql: sql.to_owned(), errors: vec![error] });
+    };
+    plan_statement(&select, catalog, functions, options).map_err(|errors| SqlErrors { sql: sql.to_owned(), errors })
+}
+
+/// As [`plan_rule`], for a statement that has been parsed.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the text.
+pub fn plan_statement(
+    select: &Select,
+    catalog: &Catalog,
+    functions: &Registry,
+    options: &RuleOptions,
+) -> Result<RulePlan, Vec<SqlError>> {
+    select::plan_select(select, catalog, functions, options)
 }

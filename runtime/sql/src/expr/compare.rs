@@ -1,0 +1,118 @@
+//! Comparison of values, for conditions and for sorting.
+
+use std::cmp::Ordering;
+
+use super::{Comparison, RuleContext};
+use crate::function::EvalError;
+use crate::value::Value;
+
+/// `left op right`; false if either is null.
+#[inline]
+pub(super) fn compare(
+    comparison: Comparison,
+    left: &Value,
+    right: &Value,
+    rule: &RuleContext,
+) -> Result<bool, EvalError> {
+    let ordering = match (left, right) {
+        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
+        (Value::Int(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
+        (Value::String(a), Value::String(b)) => {
+            return Ok(match comparison {
+                Comparison::Eq => a == b,
+                Comparison::NotEq => a != b,
+                _ => comparison.holds(Some(a.as_str().cmp(b.as_str()))),
+            });
+        }
+        _ => return compare_rare(comparison, left, right, rule),
+    };
+    Ok(comparison.holds(ordering))
+}
+
+#[cold]
+fn compare_rare(
+    comparison: Comparison,
+    left: &Value,
+    right: &Value,
+    rule: &RuleContext,
+) -> Result<bool, EvalError> {
+    let composite = matches!(left, Value::Array(_) | Value::Object(_) | Value::Raw(_));
+    let ordering = match (left, right) {
+        _ if !composite && (left.is_null() || right.is_null()) => return Ok(false),
+        (Value::Uint(a), Value::Uint(b)) => Some(a.cmp(b)),
+        (Value::Uint(_), Value::Int(_)) => Some(Ordering::Greater),
+        (Value::Int(_), Value::Uint(_)) => Some(Ordering::Less),
+        (Value::Uint(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
+        (Value::Float(a), Value::Uint(b)) => a.partial_cmp(&(*b as f64)),
+        (Value::Bool(a), Value::Bool(b)) if matches!(comparison, Comparison::Eq | Comparison::NotEq) => Some(a.cmp(b)),
+        (Value::Datetime(a), _) => match crate::value::to_datetime(right, None, &rule.time_zone) {
+            Ok(b) => Some(a.timestamp().cmp(&b.timestamp())),
+            Err(error) => return Err(error),
+        },
+        _ => {
+            return Err(EvalError::new(format!(
+                "{} {} {} is not possible",
+                left.kind_name(),
+                comparison.symbol(),
+                right.kind_name()
+            )));
+        }
+    };
+    Ok(comparison.holds(ordering))
+}
+
+/// `left = right`
+pub(super) fn equal(left: &Value, right: &Value, rule: &RuleContext) -> Result<bool, EvalError> {
+    compare(Comparison::Eq, left, right, rule)
+}
+
+impl Comparison {
+    #[inline]
+    fn holds(self, ordering: Option<Ordering>) -> bool {
+        match self {
+            Comparison::Eq => ordering == Some(Ordering::Equal),
+            Comparison::NotEq => ordering != Some(Ordering::Equal),
+            Comparison::Lt => ordering == Some(Ordering::Less),
+            Comparison::LtEq => matches!(ordering, Some(Ordering::Less | Ordering::Equal)),
+            Comparison::Gt => ordering == Some(Ordering::Greater),
+            Comparison::GtEq => matches!(ordering, Some(Ordering::Greater | Ordering::Equal)),
+        }
+    }
+
+    /// The operator as it is written.
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Comparison::Eq => "=",
+            Comparison::NotEq => "!=",
+            Comparison::Lt => "<",
+            Comparison::LtEq => "<=",
+            Comparison::Gt => ">",
+            Comparison::GtEq => ">=",
+        }
+    }
+}
+
+/// The order of two sort keys that are not null; `None` if they can't be compared. Booleans are all alike.
+pub(crate) fn sort_order(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::Bool(_), Value::Bool(_)) => Some(Ordering::Equal),
+        (Value::String(a), Value::String(b)) => Some(a.as_str().cmp(b.as_str())),
+        (Value::Datetime(a), Value::Datetime(b)) => Some(a.timestamp().cmp(&b.timestamp())),
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Uint(a), Value::Uint(b)) => Some(a.cmp(b)),
+        (Value::Int(_), Value::Uint(_)) => Some(Ordering::Less),
+        (Value::Uint(_), Value::Int(_)) => Some(Ordering::Greater),
+        _ => Some(as_float(left)?.total_cmp(&as_float(right)?)),
+    }
+}
+
+fn as_float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(int) => Some(*int as f64),
+        Value::Uint(uint) => Some(*uint as f64),
+        Value::Float(float) => Some(*float),
+        _ => None,
+    }
+}

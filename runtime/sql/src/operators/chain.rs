@@ -1,0 +1,483 @@
+//! The chain: a plan that runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::compute::Compute;
+use super::lookup::{self, LookupAnswer, LookupRequest};
+use super::output::{Output, Run};
+use super::watermark::Watermark;
+use super::window::{Fired, Window};
+use super::{input, join, tail};
+use crate::expr::{Fields, RuleContext};
+use crate::function::{Body, MultiColumnFunction, StatefulFunction};
+use crate::plan::RulePlan;
+use crate::plan::stages::{InputStage, ItemKind, Stages};
+use crate::value::{Batch, Emissions, Row, Schema, Timestamp, Value, WindowRange};
+
+/// A plan that runs: all operators of one rule with their state.
+///
+/// Rows go in with [`push`](Self::push), time with [`tick`](Self::tick). What comes out is final if the plan has no lookups;
+/// else it is the input of lookup join 0: ask [`lookup_keys`](Self::lookup_keys), fetch, call
+/// [`lookup_join`](Self::lookup_join), whose output is the input of the next lookup join, or final after the last.
+///
+/// Call [`tick`](Self::tick) once when the rule starts: windows over processing time begin then, not with the first row.
+pub struct Chain {
+    plan: RulePlan,
+    /// The plan's stages; if rows are read as they come, with the first expressions renumbered to the rows' own layout.
+    stages: Stages,
+    /// Per input: where each of its slots is in the rows that are pushed.
+    gather: Vec<Vec<usize>>,
+    /// What can be done with rows where they are, before they are copied.
+    in_place: InPlace,
+    /// The schema of rows between lookups.
+    wide: Arc<Schema>,
+    work: Work,
+}
+
+/// How far rows get without being copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InPlace {
+    /// Not at all: they are merged, held back or extended first.
+    Nothing,
+    /// Through `WHERE`.
+    Filter,
+    /// Through `WHERE` and into the accumulators of the window.
+    Accumulate,
+    /// Through `WHERE` and the select list: only results are made.
+    Project,
+}
+
+/// The state of a chain.
+struct Work {
+    states: Vec<Box<dyn StatefulFunction>>,
+    multi_columns: Vec<Box<dyn MultiColumnFunction>>,
+    watermark: Option<Watermark>,
+    compute: Compute,
+    window: Option<Window>,
+    /// The rows of scan tables, by input.
+    tables: Vec<VecDeque<Row>>,
+    ended: Vec<bool>,
+    flushed: bool,
+}
+
+impl Chain {
+    /// Makes a plan ready to run. `slots[input][i]` is the place, in the rows that will be pushed, of slot `i` of
+    /// `plan.inputs[input].schema`: a shared stream's rows hold the union of what its rules read.
+    pub fn new(plan: &RulePlan, slots: &[Vec<usize>]) -> Self {
+        let mut stages = Stages::clone(&plan.stages);
+        let in_place = in_place(&stages);
+        if let Some(map) = slots.first().filter(|_| in_place != InPlace::Nothing) {
+            let map = |slot: usize| map.get(slot).copied().unwrap_or(slot);
+            match in_place {
+                InPlace::Accumulate => stages.map_accumulation(&map),
+                InPlace::Project => stages.map_items(&map),
+                InPlace::Filter | InPlace::Nothing => {}
+            }
+            stages.filter.iter_mut().for_each(|filter| filter.map_slots(&map));
+        }
+        let window = stages.window.as_ref().map(|window| Window::new(window, &stages.options));
+        let watermark = stages.options.event_time.then(|| {
+            let counts: Vec<bool> = stages.inputs.iter().map(|input| input.retain.is_none()).collect();
+            Watermark::new(stages.options.late_tolerance_ms, stages.options.idle_timeout_ms, &counts)
+        });
+        let states = stages.states.iter().filter_map(|function| match function.body {
+            Body::Stateful(new) => Some(new()),
+            _ => None,
+        });
+        let multi_columns = stages.tail.items.iter().filter_map(|item| match &item.kind {
+            ItemKind::MultiColumn { call, .. } => match call.function.body {
+                Body::MultiColumn(new) => Some(new()),
+                _ => None,
+            },
+            ItemKind::Expr(_) => None,
+        });
+        let work = Work {
+            states: states.collect(),
+            multi_columns: multi_columns.collect(),
+            watermark,
+            compute: Compute::new(&stages.computed),
+            window,
+            tables: stages.inputs.iter().map(|_| VecDeque::new()).collect(),
+            ended: vec![false; stages.inputs.len()],
+            flushed: false,
+        };
+        let wide = plan.inputs.iter().flat_map(|input| input.schema.columns.iter().cloned()).collect();
+        Chain {
+            plan: plan.clone(),
+            stages,
+            gather: slots.to_vec(),
+            in_place,
+            wide: Arc::new(Schema { columns: wide }),
+            work,
+        }
+    }
+
+    /// The plan that this runs.
+    pub fn plan(&self) -> &RulePlan {
+        &self.plan
+    }
+
+    /// Takes rows of input `input`, in order of arrival, and appends what they cause to `out`. Failures and late rows are
+    /// counted in `ctx.report`.
+    pub fn push(&mut self, input: usize, batch: &Batch, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+        let mut output = self.output();
+        let Chain { stages, gather, in_place, work, .. } = self;
+        let (Some(stage), Some(gather)) = (stages.inputs.get(input), gather.get(input)) else { return };
+        let mut flow = work.flow(stages, ctx, &mut output);
+        for row in &batch.rows {
+            if *in_place == InPlace::Nothing {
+                let row = Row { ts: row.ts, values: gathered(row, gather, stage.first_slot) };
+                flow.row_in(input, stage, row);
+            } else {
+                flow.row_in_place(row, *in_place, gather);
+            }
+        }
+        self.finish(output, out);
+    }
+
+    /// The clock has moved to `ctx.now`: processing-time windows may close. Call at or after [`next_timer`](Self::next_timer).
+    pub fn tick(&mut self, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+        let mut output = self.output();
+        let (now, started) = (ctx.now, ctx.rule_start);
+        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        match flow.watermark {
+            Some(watermark) => {
+                watermark.check_idle(now, started);
+                flow.advance_watermark();
+            }
+            None => flow.advance_window(now),
+        }
+        self.finish(output, out);
+    }
+
+    /// When `tick` is wanted next; `None` while no timer runs.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        match (&self.work.watermark, &self.work.window) {
+            (Some(watermark), _) => watermark.next_timer(0),
+            (None, Some(window)) => window.next_timer(),
+            (None, None) => None,
+        }
+    }
+
+    /// Input `input` has ended. After the last one, open windows are flushed unless the rule says otherwise.
+    pub fn end_input(&mut self, input: usize, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+        if let Some(ended) = self.work.ended.get_mut(input) {
+            *ended = true;
+        }
+        let inputs = self.work.ended.iter().zip(&self.stages.inputs);
+        let all_ended = inputs.into_iter().all(|(ended, input)| *ended || input.retain.is_some());
+        let flushes = all_ended && self.stages.options.flush_at_end && !self.work.flushed;
+        self.work.flushed |= flushes;
+        let mut output = self.output();
+        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        if let Some(watermark) = flow.watermark {
+            watermark.end_input(input);
+            flow.advance_watermark();
+        }
+        if flushes {
+            flow.flush();
+        }
+        self.finish(output, out);
+    }
+
+    /// The distinct keys that lookup join `lookup` needs for these rows.
+    pub fn lookup_keys(&mut self, lookup: usize, batch: &Batch, ctx: &mut RuleContext) -> LookupRequest {
+        let mut output = Output::new(true);
+        let Some(stage) = self.stages.lookups.get(lookup) else { return LookupRequest::default() };
+        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        lookup::keys(stage, &batch.rows, &mut flow.run)
+    }
+
+    /// Joins the rows with what was found. `answers[i]` belongs to `request.keys[i]`.
+    pub fn lookup_join(
+        &mut self,
+        lookup: usize,
+        batch: Batch,
+        request: &LookupRequest,
+        answers: &[LookupAnswer],
+        ctx: &mut RuleContext,
+        out: &mut Vec<Batch>,
+    ) {
+        let Some(stage) = self.stages.lookups.get(lookup) else { return };
+        let is_last = lookup + 1 == self.stages.lookups.len();
+        let mut output = Output::new(false);
+        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let Batch { rows, emissions, .. } = batch;
+        let n_rows = rows.len();
+        let mut rows = rows.into_iter().zip(&request.row_keys);
+        let mut row_idx = 0;
+        let mut group = |end: usize, window: Option<WindowRange>, flow: &mut Flow<'_>| {
+            let mut joined = Vec::new();
+            while row_idx < end {
+                let Some((row, key)) = rows.next() else { break };
+                row_idx += 1;
+                let answer = key.and_then(|key| answers.get(key as usize));
+                lookup::join_row(stage, row, answer, &mut flow.run, &mut joined);
+            }
+            if let Some(filter) = &stage.filter {
+                joined.retain(|row| flow.run.test(filter, row));
+            }
+            if joined.is_empty() {
+                return;
+            }
+            if is_last {
+                tail::collection(joined, window, &mut flow.run);
+            } else {
+                joined.into_iter().for_each(|row| flow.run.out.push(row));
+                flow.run.out.close(window);
+            }
+        };
+        match emissions {
+            Emissions::PerRow => (1..=n_rows).for_each(|end| group(end, None, &mut flow)),
+            Emissions::Grouped(emissions) => {
+                for emission in emissions {
+                    match emission.error {
+                        Some(error) => flow.run.out.error(error),
+                        None => group(emission.end, emission.window, &mut flow),
+                    }
+                }
+            }
+        }
+        let schema = if is_last { &self.plan.output } else { &self.wide };
+        out.extend(output.finish(schema));
+    }
+
+    fn output(&self) -> Output {
+        let single = self.stages.window.is_none() && self.stages.joins.is_empty();
+        let between = !self.stages.lookups.is_empty() && single;
+        Output::new(self.stages.tail.per_row || between)
+    }
+
+    fn finish(&self, output: Output, out: &mut Vec<Batch>) {
+        let schema = if self.stages.lookups.is_empty() { &self.plan.output } else { &self.wide };
+        out.extend(output.finish(schema));
+    }
+}
+
+/// Decides how far rows get without being copied.
+fn in_place(stages: &Stages) -> InPlace {
+    let [input] = stages.inputs.as_slice() else { return InPlace::Nothing };
+    let plain = !stages.options.event_time
+        && stages.computed.is_empty()
+        && stages.joins.is_empty()
+        && input.strict.is_empty()
+        && input.filter.is_none()
+        && stages.joined_filter.is_none();
+    if !plain {
+        return InPlace::Nothing;
+    }
+    let tail = &stages.tail;
+    let only_items = tail.where_aggregates.is_empty()
+        && tail.filter.is_none()
+        && !tail.aggregate
+        && tail.aggregates.is_empty()
+        && tail.having.is_none()
+        && tail.row_numbers.is_empty()
+        && tail.limit.is_none()
+        && tail.per_row;
+    match &stages.window {
+        Some(window) if window.incremental => InPlace::Accumulate,
+        None if only_items => InPlace::Project,
+        _ => InPlace::Filter,
+    }
+}
+
+/// The slots of an input from a row as it was pushed, behind room for the inputs before it.
+fn gathered(row: &Row, gather: &[usize], first_slot: usize) -> Vec<Value> {
+    let mut values = Vec::with_capacity(first_slot + gather.len());
+    values.resize(first_slot, Value::Missing);
+    values.extend(gather.iter().map(|slot| row.get(*slot).clone()));
+    values
+}
+
+impl Work {
+    /// The state with its surroundings, ready to take rows.
+    fn flow<'a>(&'a mut self, stages: &'a Stages, rule: &'a mut RuleContext, out: &'a mut Output) -> Flow<'a> {
+        let Work { states, multi_columns, watermark, compute, window, tables, .. } = self;
+        let run = Run { stages, states, multi_columns, rule, out };
+        Flow { run, watermark, compute, window, tables }
+    }
+}
+
+/// Rows on their way through the stages.
+struct Flow<'a> {
+    run: Run<'a>,
+    watermark: &'a mut Option<Watermark>,
+    compute: &'a mut Compute,
+    window: &'a mut Option<Window>,
+    tables: &'a mut [VecDeque<Row>],
+}
+
+impl Flow<'_> {
+    /// A row of the only input, where it is.
+    fn row_in_place(&mut self, row: &Row, in_place: InPlace, gather: &[usize]) {
+        let stages = self.run.stages;
+        if in_place == InPlace::Accumulate {
+            self.advance_window(row.ts);
+        }
+        if let Some(filter) = &stages.filter
+            && !self.run.test(filter, row)
+        {
+            return;
+        }
+        match in_place {
+            InPlace::Project => match tail::project(&row.values, row.ts, None, &mut self.run) {
+                Ok(row) => {
+                    self.run.out.push(row);
+                    self.run.out.close_row();
+                }
+                Err(failure) => self.run.fail(&failure),
+            },
+            InPlace::Accumulate => {
+                if let Some(window) = self.window {
+                    let first = || Row { ts: row.ts, values: gathered(row, gather, 0) };
+                    window.accumulate(row, first, &mut self.run);
+                }
+            }
+            InPlace::Filter | InPlace::Nothing => {
+                self.enter(0, Row { ts: row.ts, values: gathered(row, gather, 0) });
+            }
+        }
+    }
+
+    /// A row of any input, as it arrives.
+    fn row_in(&mut self, input: usize, stage: &InputStage, mut row: Row) {
+        if let Err(error) = input::validate(stage, &mut row, self.run.rule) {
+            return self.run.fail_with(error.to_string().into());
+        }
+        if let Some(retain) = stage.retain {
+            if let Some(table) = self.tables.get_mut(input) {
+                table.push_back(row);
+                let n_old = table.len().saturating_sub(retain);
+                table.drain(..n_old);
+            }
+            return;
+        }
+        let Some(watermark) = self.watermark else { return self.row(input, row) };
+        match input::event_time(stage, &row, self.run.rule) {
+            Ok(ts) => row.ts = ts,
+            Err(error) => {
+                self.run.rule.report.n_bad_timestamp += 1;
+                self.run.rule.report.last_error = Some(error.to_string().into());
+                if self.run.stages.options.send_error {
+                    self.run.out.error(error.to_string().into());
+                }
+                return;
+            }
+        }
+        if !watermark.insert(input, row, self.run.rule.now) {
+            self.run.rule.report.n_late += 1;
+        }
+        self.advance_watermark();
+    }
+
+    /// Lets out what the watermark has passed, then tells the window.
+    fn advance_watermark(&mut self) {
+        let Some(watermark) = self.watermark.as_mut().and_then(Watermark::advance) else { return };
+        self.release();
+        self.advance_window(watermark);
+    }
+
+    fn release(&mut self) {
+        while let Some((input, row)) = self.watermark.as_mut().and_then(Watermark::pop) {
+            self.row(input, row);
+        }
+    }
+
+    /// A row in its order: computed columns, `WHERE`, window.
+    fn row(&mut self, input: usize, mut row: Row) {
+        let stages = self.run.stages;
+        if let Err(failure) = self.compute.add(&stages.computed, &mut row, &mut self.run) {
+            return self.run.fail(&failure);
+        }
+        let filters = stages.inputs.get(input).and_then(|input| input.filter.as_ref()).into_iter().chain(&stages.filter);
+        for filter in filters {
+            if !self.run.test(filter, &row) {
+                return;
+            }
+        }
+        self.enter(input, row);
+    }
+
+    /// A row that counts: into the window, or on as a collection of one.
+    fn enter(&mut self, input: usize, row: Row) {
+        match self.window {
+            None => self.collection(vec![(input, row)], None),
+            Some(window) => {
+                let mut fired = Vec::new();
+                window.insert(input, row, &mut self.run, &mut fired);
+                self.fire(fired);
+            }
+        }
+    }
+
+    fn advance_window(&mut self, time: Timestamp) {
+        if let Some(window) = self.window {
+            let mut fired = Vec::new();
+            window.advance(time, &mut self.run, &mut fired);
+            self.fire(fired);
+        }
+    }
+
+    /// The end of all input: everything that is still open comes out.
+    fn flush(&mut self) {
+        if let Some(watermark) = self.watermark {
+            watermark.finish();
+            self.release();
+        }
+        if let Some(window) = self.window {
+            let mut fired = Vec::new();
+            window.flush(&mut self.run, &mut fired);
+            self.fire(fired);
+        }
+    }
+
+    fn fire(&mut self, fired: Vec<Fired>) {
+        for fired in fired {
+            match fired {
+                Fired::Rows(rows, range) => self.collection(rows, Some(range)),
+                Fired::Groups(groups, range) => tail::groups(groups, range.trigger, Some(range), &mut self.run),
+            }
+        }
+    }
+
+    /// A collection: joins, what `WHERE` says of joined rows, then the tail or the first lookup.
+    fn collection(&mut self, rows: Vec<(usize, Row)>, window: Option<WindowRange>) {
+        let stages = self.run.stages;
+        let mut rows = if stages.joins.is_empty() {
+            rows.into_iter().map(|(_, row)| row).collect()
+        } else {
+            self.joined(rows, window)
+        };
+        if let Some(filter) = &stages.joined_filter {
+            rows.retain(|row| self.run.test(filter, row));
+        }
+        if rows.is_empty() && (!stages.joins.is_empty() || stages.joined_filter.is_some() || !stages.lookups.is_empty()) {
+            return;
+        }
+        if stages.lookups.is_empty() {
+            return tail::collection(rows, window, &mut self.run);
+        }
+        let is_row = window.is_none() && stages.joins.is_empty();
+        rows.into_iter().for_each(|row| self.run.out.push(row));
+        if is_row { self.run.out.close_row() } else { self.run.out.close(window) }
+    }
+
+    fn joined(&mut self, rows: Vec<(usize, Row)>, window: Option<WindowRange>) -> Vec<Row> {
+        let stages = self.run.stages;
+        let ts = window.map_or_else(|| rows.first().map_or(0, |(_, row)| row.ts), |window| window.trigger);
+        let mut sides: Vec<Vec<Row>> = self.tables.iter().map(|table| table.iter().cloned().collect()).collect();
+        for (input, row) in rows {
+            if let Some(side) = sides.get_mut(input) {
+                side.push(row);
+            }
+        }
+        let mut left = sides.first_mut().map(std::mem::take).unwrap_or_default();
+        for stage in &stages.joins {
+            let (Some(input), Some(right)) = (stages.inputs.get(stage.input), sides.get(stage.input)) else { continue };
+            left = join::join(stage, input, left, right, ts, &mut self.run);
+        }
+        left
+    }
+}

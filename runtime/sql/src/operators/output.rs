@@ -1,0 +1,124 @@
+//! Where the stages put their results, and what they all work with.
+
+use std::sync::Arc;
+
+use crate::expr::{EvalContext, Failure, Fields, RuleContext, Scope};
+use crate::function::{MultiColumnFunction, StatefulFunction};
+use crate::plan::stages::Stages;
+use crate::value::{Batch, Emission, Emissions, Row, Schema, Timestamp, WindowRange};
+
+/// Results in the making: rows, and how they fall into emissions.
+#[derive(Default)]
+pub(super) struct Output {
+    rows: Vec<Row>,
+    /// None: each row is an emission of its own.
+    emissions: Option<Vec<Emission>>,
+}
+
+impl Output {
+    /// An output of rows that are each a result of their own, or of explicit emissions.
+    pub fn new(per_row: bool) -> Self {
+        Output { rows: Vec::new(), emissions: (!per_row).then(Vec::new) }
+    }
+
+    /// Adds a row to the open emission. Per-row outputs close it at once.
+    pub fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Room for rows to come.
+    pub fn reserve(&mut self, n_rows: usize) {
+        self.rows.reserve(n_rows);
+    }
+
+    /// Rows so far.
+    pub fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Closes the open emission, also without rows.
+    pub fn close(&mut self, window: Option<WindowRange>) {
+        if let Some(emissions) = &mut self.emissions {
+            emissions.push(Emission { end: self.rows.len(), window, error: None });
+        }
+    }
+
+    /// Closes the open emission of a row that is a result of its own.
+    pub fn close_row(&mut self) {
+        if self.emissions.is_some() {
+            self.close(None);
+        }
+    }
+
+    /// Adds an error in place of rows.
+    pub fn error(&mut self, error: Arc<str>) {
+        let n_rows = self.rows.len();
+        let emissions = self.emissions.get_or_insert_with(|| {
+            (1..=n_rows).map(|end| Emission { end, window: None, error: None }).collect()
+        });
+        emissions.push(Emission { end: n_rows, window: None, error: Some(error) });
+    }
+
+    /// The results as a batch; nothing if there are none.
+    pub fn finish(self, schema: &Arc<Schema>) -> Option<Batch> {
+        let emissions = self.emissions.map_or(Emissions::PerRow, Emissions::Grouped);
+        let batch = Batch { schema: Arc::clone(schema), rows: self.rows, emissions };
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+/// What every stage works with while rows go through.
+pub(super) struct Run<'a> {
+    /// The plan.
+    pub stages: &'a Stages,
+    /// State of stateful functions.
+    pub states: &'a mut [Box<dyn StatefulFunction>],
+    /// State of multi-column functions.
+    pub multi_columns: &'a mut [Box<dyn MultiColumnFunction>],
+    /// The rule's surroundings.
+    pub rule: &'a mut RuleContext,
+    /// Where results go.
+    pub out: &'a mut Output,
+}
+
+impl Run<'_> {
+    /// The scope of an expression over a row.
+    pub fn scope(&mut self, event_time: Timestamp, window: Option<WindowRange>) -> Scope<'_> {
+        Scope { ctx: EvalContext { rule: self.rule, event_time, window }, states: self.states }
+    }
+
+    /// Tests a condition on a row. A failure is reported and counts as false.
+    pub fn test(&mut self, condition: &crate::expr::Expr, row: &Row) -> bool {
+        match condition.test(Fields::of(row), &mut self.scope(row.ts, None)) {
+            Ok(holds) => holds,
+            Err(failure) => {
+                self.fail(&failure);
+                false
+            }
+        }
+    }
+
+    /// As [`test`](Self::test), for conditions whose failures only count as false: they drop nothing.
+    pub fn test_quietly(&mut self, condition: &crate::expr::Expr, row: &Row) -> bool {
+        let holds = condition.test(Fields::of(row), &mut self.scope(row.ts, None));
+        holds.unwrap_or_else(|failure| {
+            self.rule.report.last_error = Some(failure.to_string().into());
+            false
+        })
+    }
+
+    /// Counts and reports a row that an expression failed on.
+    pub fn fail(&mut self, failure: &Failure) {
+        self.fail_with(failure.to_string().into());
+    }
+
+    /// As [`fail`](Self::fail), with a text.
+    pub fn fail_with(&mut self, text: Arc<str>) {
+        let report = &mut self.rule.report;
+        report.n_failed += 1;
+        report.last_error = Some(Arc::clone(&text));
+        if self.stages.options.send_error {
+            self.out.error(text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Windows: rows go in, collections come out.
+//!
+//! Each kind has a file. They know two things only: rows, in order, and how far time has come: the watermark in event time,
+//! the clock in processing time.
+
+mod align;
+mod count;
+mod session;
+mod sliding;
+mod state;
+mod time;
+
+use super::aggregate::Groups;
+use super::output::Run;
+use crate::plan::RuleOptions;
+use crate::plan::stages::{WindowKind, WindowStage};
+use crate::value::{Row, Timestamp, WindowRange};
+
+/// A row of an input.
+pub(super) type Held = (usize, Row);
+
+/// What a window sends on.
+pub(super) enum Fired {
+    /// Its rows.
+    Rows(Vec<Held>, WindowRange),
+    /// What it has counted.
+    Groups(Groups, WindowRange),
+}
+
+/// A window with its state.
+pub(super) enum Window {
+    /// Tumbling and hopping.
+    Time(time::TimeWindow),
+    /// Sliding.
+    Sliding(sliding::SlidingWindow),
+    /// Session.
+    Session(session::SessionWindow),
+    /// Count.
+    Count(count::CountWindow),
+    /// State.
+    State(state::StateWindow),
+}
+
+impl Window {
+    /// An empty window.
+    pub fn new(stage: &WindowStage, options: &RuleOptions) -> Self {
+        let event_time = options.event_time;
+        match &stage.kind {
+            WindowKind::Time { unit, length, hop } => {
+                Window::Time(time::TimeWindow::new(*unit, *length, *hop, event_time, stage.incremental))
+            }
+            WindowKind::Sliding { length, delay } => {
+                Window::Sliding(sliding::SlidingWindow::new(*length, *delay, event_time))
+            }
+            WindowKind::Session { unit, max_length, timeout } => {
+                Window::Session(session::SessionWindow::new(*unit, *max_length, *timeout, event_time))
+            }
+            WindowKind::Count { length, interval } => Window::Count(count::CountWindow::new(*length, *interval)),
+            WindowKind::State { .. } => Window::State(state::StateWindow::default()),
+        }
+    }
+
+    /// Takes a row, if the window's filter lets it in.
+    pub fn insert(&mut self, input: usize, row: Row, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
+        let Some(stage) = &run.stages.window else { return };
+        if !matches!(self, Window::Time(_)) && !enters(stage, &row, run) {
+            return;
+        }
+        match self {
+            Window::Time(window) => {
+                window.advance_to_row(row.ts, run, fired);
+                if enters(stage, &row, run) {
+                    window.insert(input, row, run);
+                }
+            }
+            Window::Sliding(window) => {
+                let triggers = stage.when.as_ref().is_none_or(|when| run.test_quietly(when, &row));
+                window.insert(input, row, triggers, fired);
+            }
+            Window::Session(window) => window.insert(input, row, run, fired),
+            Window::Count(window) => window.insert(input, row, run.rule.now, fired),
+            Window::State(window) => window.insert(input, row, run, fired),
+        }
+    }
+
+    /// Counts a row where it is. Only for windows that the planner made incremental; `advance` has been called with the
+    /// row's time.
+    pub fn accumulate(&mut self, row: &Row, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
+        let Some(stage) = &run.stages.window else { return };
+        if let Window::Time(window) = self
+            && enters(stage, row, run)
+        {
+            window.accumulate(row, first, run);
+        }
+    }
+
+    /// Time has come to `time`.
+    pub fn advance(&mut self, time: Timestamp, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
+        match self {
+            Window::Time(window) => window.advance(time, run, fired),
+            Window::Sliding(window) => window.advance(time, fired),
+            Window::Session(window) => window.advance(time, run, fired),
+            Window::Count(_) | Window::State(_) => {}
+        }
+    }
+
+    /// When the clock is of interest next, in processing time.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        match self {
+            Window::Time(window) => window.next_timer(),
+            Window::Sliding(window) => window.next_timer(),
+            Window::Session(window) => window.next_timer(),
+            Window::Count(_) | Window::State(_) => None,
+        }
+    }
+
+    /// The end of all input: windows over time come out as they are. A count window that is not full and a state window that
+    /// has not closed were never windows.
+    pub fn flush(&mut self, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
+        match self {
+            Window::Time(window) => window.flush(run, fired),
+            Window::Sliding(window) => window.flush(fired),
+            Window::Session(window) => window.flush(run, fired),
+            Window::Count(_) | Window::State(_) => {}
+        }
+    }
+}
+
+/// `FILTER (WHERE ...)`
+fn enters(stage: &WindowStage, row: &Row, run: &mut Run<'_>) -> bool {
+    stage.filter.as_ref().is_none_or(|filter| run.test(filter, row))
+}
