@@ -20,9 +20,8 @@ pub(super) fn index(operand: &Value, index: &Value) -> Result<Value, EvalError> 
     if operand.is_null() || index.is_null() {
         return Ok(Value::Null);
     }
-    let place = whole_number(index).ok_or_else(|| {
-        EvalError::new(format!("[ ] takes a number as index, not a {}", index.kind_name()))
-    })?;
+    let place = whole_number(index)
+        .ok_or_else(|| EvalError::new(format!("[ ] takes a number as index, not a {}", index.kind_name())))?;
     match operand {
         Value::Array(elements) => {
             let element = absolute(place, elements.len()).and_then(|place| elements.get(place));

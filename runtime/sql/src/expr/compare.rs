@@ -32,12 +32,7 @@ pub(super) fn compare(
 }
 
 #[cold]
-fn compare_rare(
-    comparison: Comparison,
-    left: &Value,
-    right: &Value,
-    rule: &RuleContext,
-) -> Result<bool, EvalError> {
+fn compare_rare(comparison: Comparison, left: &Value, right: &Value, rule: &RuleContext) -> Result<bool, EvalError> {
     let composite = matches!(left, Value::Array(_) | Value::Object(_) | Value::Raw(_));
     let ordering = match (left, right) {
         _ if !composite && (left.is_null() || right.is_null()) => return Ok(false),
@@ -47,7 +42,7 @@ fn compare_rare(
         (Value::Uint(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
         (Value::Float(a), Value::Uint(b)) => a.partial_cmp(&(*b as f64)),
         (Value::Bool(a), Value::Bool(b)) if matches!(comparison, Comparison::Eq | Comparison::NotEq) => Some(a.cmp(b)),
-        (Value::Datetime(a), _) => match crate::value::to_datetime(right, None, &rule.time_zone) {
+        (Value::Datetime(a), _) => match crate::expr::to_datetime(right, None, &rule.time_zone) {
             Ok(b) => Some(a.timestamp().cmp(&b.timestamp())),
             Err(error) => return Err(error),
         },

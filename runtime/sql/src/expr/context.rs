@@ -17,6 +17,9 @@ pub struct EvalContext<'a> {
     pub window: Option<WindowRange>,
 }
 
+/// A variable of the runtime by name.
+pub type Props = Arc<dyn Fn(&str) -> Option<SmolStr> + Send + Sync>;
+
 /// What stays the same, or goes on, over all rows of a rule.
 pub struct RuleContext {
     /// `rule_id()`
@@ -26,7 +29,7 @@ pub struct RuleContext {
     /// The clock: processing time. Set by the caller before each call into a chain.
     pub now: Timestamp,
     /// `props(name)`: variables of the runtime.
-    pub props: Arc<dyn Fn(&str) -> Option<SmolStr> + Send + Sync>,
+    pub props: Props,
     /// 64 random bits.
     pub random: Box<dyn FnMut() -> u64 + Send>,
     /// Zone of text without an offset and of `now()`.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smol_str::SmolStr;
+
 use super::{Call, Case, EvalContext, Expr, ExprKind, access, compare, operator};
 use crate::function::{ContextFn, EvalError, NullPolicy, StatefulFunction};
 use crate::sql::Span;
@@ -433,5 +435,3 @@ fn row_object(parts: &[(Option<SmolStr>, Expr)], fields: Fields<'_>, scope: &mut
     }
     Ok(object)
 }
-
-use smol_str::SmolStr;

@@ -62,13 +62,12 @@ impl LikePattern {
                 chars = ahead;
                 continue;
             }
-            match &mut retry {
-                Some((retry_idx, rest)) if rest.next().is_some() => {
-                    part_idx = *retry_idx;
-                    chars = rest.clone();
-                }
-                _ => return false,
+            let Some((retry_idx, rest)) = &mut retry else { return false };
+            if rest.next().is_none() {
+                return false;
             }
+            part_idx = *retry_idx;
+            chars = rest.clone();
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::sql::ast::BinaryOp;
 use crate::value::Value;
 
 pub(crate) use compare::sort_order;
-pub use context::{EvalContext, Report, RuleContext};
-pub(crate) use eval::{Failure, Fields, Scope};
+pub use context::{EvalContext, Props, Report, RuleContext};
+pub(crate) use eval::{Args, Failure, Fields, Scope, eval_args, null_result};
 pub(crate) use like::LikePattern;
 
 /// A bound expression and its place in the statement.
@@ -149,6 +149,23 @@ impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple(self.function.name).field(&self.args).finish()
     }
+}
+
+/// A value as an instant.
+pub(crate) fn to_datetime(
+    value: &Value,
+    _format: Option<&str>,
+    zone: &jiff::tz::TimeZone,
+) -> Result<jiff::Zoned, crate::function::EvalError> {
+    let timestamp = match value {
+        Value::Datetime(datetime) => return Ok(jiff::Zoned::clone(datetime)),
+        Value::Int(ms) => jiff::Timestamp::from_millisecond(*ms).ok(),
+        Value::Float(ms) => jiff::Timestamp::from_millisecond(*ms as i64).ok(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let error = || crate::function::EvalError::new(format!("a {} is no datetime", value.kind_name()));
+    timestamp.map(|timestamp: jiff::Timestamp| timestamp.to_zoned(zone.clone())).ok_or_else(error)
 }
 
 impl Expr {

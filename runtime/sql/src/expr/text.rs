@@ -39,7 +39,7 @@ impl Expr {
         match &self.kind {
             ExprKind::Const(value) => constant(out, value),
             ExprKind::Slot(slot) => out.push_str(&name(*slot)),
-            ExprKind::Item(item) => drop(write!(out, "item {item}")),
+            ExprKind::Item(item) => out.push_str(&format!("item {item}")),
             ExprKind::FirstOf(parts) => list(out, "first of(", parts, name),
             ExprKind::Member(operand, member) => {
                 operand.write(out, name, 9);

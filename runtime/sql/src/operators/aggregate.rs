@@ -40,11 +40,7 @@ struct Seen(HashTable<Box<[Value]>>);
 
 impl Clone for Aggregate {
     fn clone(&self) -> Self {
-        Aggregate {
-            accumulator: self.accumulator.boxed_clone(),
-            seen: self.seen.clone(),
-            touched: self.touched,
-        }
+        Aggregate { accumulator: self.accumulator.boxed_clone(), seen: self.seen.clone(), touched: self.touched }
     }
 }
 
@@ -83,7 +79,8 @@ impl Groups {
         let key = eval_args(keys, fields, scope)?;
         let hash = hash_values(&key);
         let Groups { index, groups } = self;
-        let found = index.find(hash, |idx| groups.get(*idx as usize).is_some_and(|group| same_values(&group.key, &key)));
+        let found =
+            index.find(hash, |idx| groups.get(*idx as usize).is_some_and(|group| same_values(&group.key, &key)));
         let group_idx = match found {
             Some(group_idx) => *group_idx as usize,
             None => {
@@ -156,7 +153,9 @@ pub(super) fn set(values: &mut Vec<Value>, slot: usize, value: Value) {
 
 impl Aggregate {
     fn new(call: &AggregateCall) -> Self {
-        let Body::Aggregate(new) = call.function.body else { unreachable!("the planner makes aggregate calls of aggregates") };
+        let Body::Aggregate(new) = call.function.body else {
+            unreachable!("the planner makes aggregate calls of aggregates")
+        };
         Aggregate { accumulator: new(), seen: call.distinct.then(Seen::default), touched: false }
     }
 

@@ -9,7 +9,7 @@ use super::output::{Output, Run};
 use super::watermark::Watermark;
 use super::window::{Fired, Window};
 use super::{input, join, tail};
-use crate::expr::{Fields, RuleContext};
+use crate::expr::RuleContext;
 use crate::function::{Body, MultiColumnFunction, StatefulFunction};
 use crate::plan::RulePlan;
 use crate::plan::stages::{InputStage, ItemKind, Stages};
@@ -391,7 +391,8 @@ impl Flow<'_> {
         if let Err(failure) = self.compute.add(&stages.computed, &mut row, &mut self.run) {
             return self.run.fail(&failure);
         }
-        let filters = stages.inputs.get(input).and_then(|input| input.filter.as_ref()).into_iter().chain(&stages.filter);
+        let filters =
+            stages.inputs.get(input).and_then(|input| input.filter.as_ref()).into_iter().chain(&stages.filter);
         for filter in filters {
             if !self.run.test(filter, &row) {
                 return;
@@ -453,7 +454,8 @@ impl Flow<'_> {
         if let Some(filter) = &stages.joined_filter {
             rows.retain(|row| self.run.test(filter, row));
         }
-        if rows.is_empty() && (!stages.joins.is_empty() || stages.joined_filter.is_some() || !stages.lookups.is_empty()) {
+        if rows.is_empty() && (!stages.joins.is_empty() || stages.joined_filter.is_some() || !stages.lookups.is_empty())
+        {
             return;
         }
         if stages.lookups.is_empty() {

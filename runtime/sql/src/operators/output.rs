@@ -26,11 +26,6 @@ impl Output {
         self.rows.push(row);
     }
 
-    /// Room for rows to come.
-    pub fn reserve(&mut self, n_rows: usize) {
-        self.rows.reserve(n_rows);
-    }
-
     /// Rows so far.
     pub fn n_rows(&self) -> usize {
         self.rows.len()
@@ -53,9 +48,9 @@ impl Output {
     /// Adds an error in place of rows.
     pub fn error(&mut self, error: Arc<str>) {
         let n_rows = self.rows.len();
-        let emissions = self.emissions.get_or_insert_with(|| {
-            (1..=n_rows).map(|end| Emission { end, window: None, error: None }).collect()
-        });
+        let emissions = self
+            .emissions
+            .get_or_insert_with(|| (1..=n_rows).map(|end| Emission { end, window: None, error: None }).collect());
         emissions.push(Emission { end: n_rows, window: None, error: Some(error) });
     }
 

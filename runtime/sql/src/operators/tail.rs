@@ -39,7 +39,8 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
     let mut groups = Groups::default();
     for row in &rows {
         let mut scope = run.scope(row.ts, window);
-        if let Err(failure) = groups.add(&tail.group_by, &tail.aggregates, Fields::of(row), || row.clone(), &mut scope) {
+        if let Err(failure) = groups.add(&tail.group_by, &tail.aggregates, Fields::of(row), || row.clone(), &mut scope)
+        {
             run.fail(&failure);
         }
     }
@@ -204,7 +205,7 @@ fn expanded(expand: &Expand, row: Row) -> Result<Vec<Row>, EvalError> {
     Ok(rows)
 }
 
-fn add_row_numbers(number: &RowNumber, rows: &mut Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
+fn add_row_numbers(number: &RowNumber, rows: &mut [Row], window: Option<WindowRange>, run: &mut Run<'_>) {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     if !number.order_by.is_empty() {
         let keys: Vec<Vec<Value>> = rows.iter().map(|row| sort_keys(&number.order_by, row, window, run)).collect();
@@ -235,7 +236,8 @@ fn sorted(rows: Vec<Row>, order_by: &[SortKey], window: Option<WindowRange>, run
     'rows: for row in rows {
         let mut keys = Vec::with_capacity(order_by.len());
         for (key, first) in order_by.iter().zip(&mut firsts) {
-            let outcome = key.expr.eval(Fields::of(&row), &mut run.scope(row.ts, window)).map(|value| value.into_owned());
+            let outcome =
+                key.expr.eval(Fields::of(&row), &mut run.scope(row.ts, window)).map(|value| value.into_owned());
             let value = match outcome {
                 Ok(value) => value,
                 Err(failure) => {

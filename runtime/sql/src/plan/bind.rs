@@ -153,9 +153,8 @@ impl<'a> Binder<'a> {
 
     /// The number of the slot for a column, which is made if there is none yet.
     pub fn column(&mut self, column: Column) -> usize {
-        let same = |known: &Column| {
-            known.origin == column.origin && known.kind == column.kind && known.name == column.name
-        };
+        let same =
+            |known: &Column| known.origin == column.origin && known.kind == column.kind && known.name == column.name;
         self.columns.iter().position(same).unwrap_or_else(|| self.new_column(column))
     }
 
@@ -173,7 +172,8 @@ impl<'a> Binder<'a> {
     /// Binds a select item's own expression: aliases of items before it can be read, and in a statement over declared
     /// columns those behind it too.
     pub fn bind_item(&mut self, item: usize, expr: &'a ast::Expr, clause: Clause) -> Bound {
-        let before = std::mem::replace(&mut self.visible, self.visible_in(item));
+        let visible = self.visible_in(item);
+        let before = std::mem::replace(&mut self.visible, visible);
         let bound = self.bind(expr, clause);
         self.visible = before;
         bound
@@ -187,7 +187,8 @@ impl<'a> Binder<'a> {
     pub fn bind(&mut self, expr: &'a ast::Expr, clause: Clause) -> Bound {
         self.n_nodes += 1;
         if self.n_nodes > MAX_NODES {
-            return self.refuse(SqlError::new(expr.span, "the statement is too large: aliases that read aliases multiply"));
+            return self
+                .refuse(SqlError::new(expr.span, "the statement is too large: aliases that read aliases multiply"));
         }
         let span = expr.span;
         let (kind, ty) = match &expr.kind {
@@ -209,10 +210,9 @@ impl<'a> Binder<'a> {
             }
             ast::ExprKind::Slice(operand, from, to) => {
                 let operand = self.bind(operand, clause);
-                if let (Some(Some(start)), Some(Some(stop))) = (
-                    from.as_deref().map(literal_int),
-                    to.as_deref().map(literal_int),
-                ) && stop >= 0
+                if let (Some(Some(start)), Some(Some(stop))) =
+                    (from.as_deref().map(literal_int), to.as_deref().map(literal_int))
+                    && stop >= 0
                     && start >= stop
                 {
                     let message = format!("slice [{start}:{stop}] is empty: the end must be above the start");
@@ -281,13 +281,7 @@ impl<'a> Binder<'a> {
         Bound { expr: fold::constant(Expr { kind, span }), ty }
     }
 
-    fn binary(
-        &mut self,
-        op: BinaryOp,
-        left: &'a ast::Expr,
-        right: &'a ast::Expr,
-        clause: Clause,
-    ) -> (ExprKind, Type) {
+    fn binary(&mut self, op: BinaryOp, left: &'a ast::Expr, right: &'a ast::Expr, clause: Clause) -> (ExprKind, Type) {
         let (left, right) = (self.bind(left, clause), self.bind(right, clause));
         let types = (&left.ty, &right.ty);
         let compare = |comparison, left: Bound, right: Bound| {
@@ -356,9 +350,10 @@ impl<'a> Binder<'a> {
 
     fn unqualified(&mut self, ident: &'a Ident, clause: Clause, whole: bool) -> Bound {
         let Visible { before, except } = self.visible;
-        let alias = self.aliases.iter().position(|alias| {
-            alias.name == ident.name && alias.item < before && except != Some(alias.item)
-        });
+        let alias = self
+            .aliases
+            .iter()
+            .position(|alias| alias.name == ident.name && alias.item < before && except != Some(alias.item));
         match alias {
             Some(alias) => self.alias(alias, ident.span, clause),
             None => self.unqualified_column(ident, whole),
@@ -419,9 +414,9 @@ impl<'a> Binder<'a> {
                         found |= self.functions.get(&call.name.name).is_some_and(|function| is(function));
                     }
                     ast::ExprKind::Name(parts) => {
-                        let alias = parts.first().and_then(|first| {
-                            self.aliases.iter().position(|alias| alias.name == first.name)
-                        });
+                        let alias = parts
+                            .first()
+                            .and_then(|first| self.aliases.iter().position(|alias| alias.name == first.name));
                         if let Some(alias_idx) = alias
                             && !std::mem::replace(&mut seen[alias_idx], true)
                         {
@@ -570,7 +565,7 @@ pub(super) fn member_of(operand: Bound, name: &SmolStr, span: Span) -> Bound {
 }
 
 /// A literal as a value.
-pub(super) fn literal_value(literal: &Literal) -> Value {
+pub(crate) fn literal_value(literal: &Literal) -> Value {
     match literal {
         Literal::Null => Value::Null,
         Literal::Bool(value) => Value::Bool(*value),

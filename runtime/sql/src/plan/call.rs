@@ -34,9 +34,7 @@ impl<'a> Binder<'a> {
             Body::Aggregate(_) => self.aggregate(call, &function, span, clause),
             Body::Analytic(_) => self.analytic(call, &function, span, clause),
             Body::Window => self.row_number(call, span),
-            Body::Context(context) => {
-                Bound { expr: Expr { kind: ExprKind::Context(*context), span }, ty: Type::Int }
-            }
+            Body::Context(context) => Bound { expr: Expr { kind: ExprKind::Context(*context), span }, ty: Type::Int },
             Body::MultiColumn(_) | Body::MultiRow(_) | Body::Trigger => {
                 let message = format!("{} must stand by itself in the select list", function.name);
                 self.refuse(SqlError::new(span, message))
@@ -98,7 +96,13 @@ impl<'a> Binder<'a> {
         (args, types)
     }
 
-    fn scalar(&mut self, call: &'a ast::Call, function: &std::sync::Arc<Function>, span: Span, clause: Clause) -> Bound {
+    fn scalar(
+        &mut self,
+        call: &'a ast::Call,
+        function: &std::sync::Arc<Function>,
+        span: Span,
+        clause: Clause,
+    ) -> Bound {
         let (args, types) = self.args(call, function, clause);
         let ty = match (function.name, args.get(1).and_then(Expr::as_constant)) {
             ("cast", Some(Value::String(ty))) => type_called(ty),
@@ -164,7 +168,10 @@ impl<'a> Binder<'a> {
             partition_by = over.partition_by.iter().map(|expr| self.bind(expr, rows).expr).collect();
             when = over.when.as_ref().map(|expr| self.bind(expr, rows).expr);
             if partition_by.is_empty() && when.is_none() {
-                self.refuse(SqlError::new(over.span, "OVER () says nothing; write PARTITION BY or WHEN, or leave it out"));
+                self.refuse(SqlError::new(
+                    over.span,
+                    "OVER () says nothing; write PARTITION BY or WHEN, or leave it out",
+                ));
             }
             if let Some(key) = over.order_by.first() {
                 let message = format!("ORDER BY is not possible in the OVER of {}", function.name);

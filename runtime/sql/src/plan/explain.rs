@@ -35,7 +35,8 @@ impl RulePlan {
 
     /// One line per stage, in the order in which rows go through them.
     fn lines(&self) -> Vec<String> {
-        let Stages { inputs, options, computed, filter, window, joins, joined_filter, lookups, tail, .. } = &*self.stages;
+        let Stages { inputs, options, computed, filter, window, joins, joined_filter, lookups, tail, .. } =
+            &*self.stages;
         let mut lines = Vec::new();
         for (input, stage) in self.inputs.iter().zip(inputs) {
             let mut line = format!("Read {} [{}]", input.source, columns(&input.schema));
@@ -44,7 +45,7 @@ impl RulePlan {
             }
             if let Some((slot, format)) = &stage.timestamp {
                 let _ = write!(line, " timestamp {}", self.slot(*slot));
-                format.iter().for_each(|format| drop(write!(line, " format {format:?}")));
+                format.iter().for_each(|format| line.push_str(&format!(" format {format:?}")));
             }
             if !stage.strict.is_empty() {
                 line.push_str(" strict");
@@ -56,7 +57,7 @@ impl RulePlan {
         }
         if options.event_time {
             let mut line = format!("Watermark tolerance {} ms", options.late_tolerance_ms);
-            options.idle_timeout_ms.iter().for_each(|timeout| drop(write!(line, ", idle after {timeout} ms")));
+            options.idle_timeout_ms.iter().for_each(|timeout| line.push_str(&format!(", idle after {timeout} ms")));
             lines.push(line);
         }
         for column in computed {
@@ -67,7 +68,7 @@ impl RulePlan {
                     if !call.partition_by.is_empty() {
                         let _ = write!(line, " partition by {}", self.texts(&call.partition_by));
                     }
-                    call.when.iter().for_each(|when| drop(write!(line, " when {}", self.text(when))));
+                    call.when.iter().for_each(|when| line.push_str(&format!(" when {}", self.text(when))));
                     line
                 }
             });
@@ -89,10 +90,8 @@ impl RulePlan {
                     format!("State window from {}{}", self.text(begin), emit.unwrap_or_default())
                 }
             };
-            for (word, expr) in
-                [("filter", &window.filter), ("when", &window.when), ("where", &window.row_filter)]
-            {
-                expr.iter().for_each(|expr| drop(write!(line, " {word} {}", self.text(expr))));
+            for (word, expr) in [("filter", &window.filter), ("when", &window.when), ("where", &window.row_filter)] {
+                expr.iter().for_each(|expr| line.push_str(&format!(" {word} {}", self.text(expr))));
             }
             if !window.partition_by.is_empty() {
                 let _ = write!(line, " partition by {}", self.texts(&window.partition_by));
@@ -109,12 +108,16 @@ impl RulePlan {
         }
         joined_filter.iter().for_each(|filter| lines.push(format!("Filter {}", self.text(filter))));
         for (lookup, stage) in self.lookups.iter().zip(lookups) {
-            let keys: Vec<String> =
-                lookup.key_columns.iter().zip(&stage.keys).map(|(name, key)| format!("{name} = {}", self.text(key))).collect();
+            let keys: Vec<String> = lookup
+                .key_columns
+                .iter()
+                .zip(&stage.keys)
+                .map(|(name, key)| format!("{name} = {}", self.text(key)))
+                .collect();
             let (kind, keys) = (join_name(lookup.kind), keys.join(", "));
             let mut line = format!("{kind} lookup {} by {keys} [{}]", lookup.table, columns(&lookup.columns));
-            stage.on.iter().for_each(|on| drop(write!(line, " on {}", self.text(on))));
-            stage.filter.iter().for_each(|filter| drop(write!(line, " where {}", self.text(filter))));
+            stage.on.iter().for_each(|on| line.push_str(&format!(" on {}", self.text(on))));
+            stage.filter.iter().for_each(|filter| line.push_str(&format!(" where {}", self.text(filter))));
             lines.push(line);
         }
         if !tail.where_aggregates.is_empty() {

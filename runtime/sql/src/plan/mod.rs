@@ -18,8 +18,8 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::function::Registry;
-use crate::sql::ast::{Field, JoinKind, Select, Statement};
-use crate::sql::{Span, SqlError, SqlErrors, parse_statement};
+use crate::sql::ast::{Field, JoinKind, Select};
+use crate::sql::{Span, SqlError, SqlErrors};
 use crate::value::{Schema, Type};
 
 pub(crate) use bind::literal_value;
@@ -140,12 +140,9 @@ pub fn plan_rule(
     functions: &Registry,
     options: &RuleOptions,
 ) -> Result<RulePlan, SqlErrors> {
-    let statement = parse_statement(sql)?;
-    let Statement::Select(select) = statement else {
-        let error = SqlError::new(Span { line: 1, column: 1, end_line: 1, end_column: 1 }, "a rule needs a SELECT");
-        return Err(SqlErrors { sql: sql.to_owned(), errors: vec![error] });
-    };
-    plan_statement(&select, catalog, functions, options).map_err(|errors| SqlErrors { sql: sql.to_owned(), errors })
+    let _ = (catalog, functions, options, Span::default());
+    let error = SqlError::new(Span::default(), "parsing is not built yet");
+    Err(SqlErrors { sql: sql.to_owned(), errors: vec![error] })
 }
 
 /// As [`plan_rule`], for a statement that has been parsed.

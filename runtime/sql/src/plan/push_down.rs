@@ -33,7 +33,8 @@ pub(super) fn place_filter(stages: &mut Stages, filter: Vec<Expr>, columns: &[Co
     let before_window = match &stages.window {
         None => true,
         Some(window) => {
-            let timed = matches!(window.kind, WindowKind::Time { .. } | WindowKind::Session { .. } | WindowKind::State { .. });
+            let timed =
+                matches!(window.kind, WindowKind::Time { .. } | WindowKind::Session { .. } | WindowKind::State { .. });
             timed && !stages.options.event_time
         }
     };

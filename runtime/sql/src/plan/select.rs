@@ -288,7 +288,11 @@ impl<'a> Planner<'a> {
         let bound = self.binder.bind_item(item_idx, expr, clause);
         let null = match (&item.alias, &unnested(expr).kind) {
             _ if self.is_column(&bound, expr) => {
-                if self.options.send_nil { NullOutput::Null } else { NullOutput::AsIs }
+                if self.options.send_nil {
+                    NullOutput::Null
+                } else {
+                    NullOutput::AsIs
+                }
             }
             (Some(_), _) if self.options.send_nil => NullOutput::Null,
             _ => NullOutput::Omit,
@@ -377,8 +381,7 @@ impl<'a> Planner<'a> {
             Some(ident) => match self.binder.source_called(&ident.name) {
                 Some(source) => vec![source],
                 None => {
-                    let known: Vec<SmolStr> =
-                        self.binder.sources.iter().map(|source| source.name.clone()).collect();
+                    let known: Vec<SmolStr> = self.binder.sources.iter().map(|source| source.name.clone()).collect();
                     let error = SqlError::new(ident.span, format!("\"{}\" is no source of this statement", ident.name));
                     self.binder.refuse(error.with_suggestion(&ident.name, known.iter().map(SmolStr::as_str)));
                     return;
@@ -405,9 +408,8 @@ impl<'a> Planner<'a> {
             }
             let names: Vec<(SmolStr, Type)> = self.binder.sources[source_idx].fields.clone();
             for (name, ty) in names {
-                let known = self.output.columns.iter().any(|column| {
-                    column.kind == ColumnKind::Field && column.name == name
-                });
+                let known =
+                    self.output.columns.iter().any(|column| column.kind == ColumnKind::Field && column.name == name);
                 if known || dropped(&name) || named.contains(&name) {
                     continue;
                 }
@@ -512,7 +514,6 @@ impl<'a> Planner<'a> {
             expand: self.expand.take(),
             limit: select.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             per_row,
-            output: Arc::clone(&output),
         };
         let (lookup_plans, lookups) = lookups.into_iter().unzip();
         let mut stages = Stages {
@@ -577,11 +578,9 @@ impl<'a> Planner<'a> {
             ast::WindowKind::Sliding { unit, length, delay } => {
                 WindowKind::Sliding { length: ms(*unit, *length), delay: ms(*unit, *delay) }
             }
-            ast::WindowKind::Session { unit, max_length, timeout } => WindowKind::Session {
-                unit: *unit,
-                max_length: ms(*unit, *max_length),
-                timeout: ms(*unit, *timeout),
-            },
+            ast::WindowKind::Session { unit, max_length, timeout } => {
+                WindowKind::Session { unit: *unit, max_length: ms(*unit, *max_length), timeout: ms(*unit, *timeout) }
+            }
             ast::WindowKind::Count { length, interval } => {
                 let rows = |n: i64| usize::try_from(n).unwrap_or(1);
                 WindowKind::Count { length: rows(*length), interval: rows(interval.unwrap_or(*length)) }
@@ -687,10 +686,10 @@ impl<'a> Planner<'a> {
         }
         let mut bad: Vec<(Span, SmolStr)> = Vec::new();
         walk(having, &mut |part| match &part.kind {
-            ast::ExprKind::Call(call) => match self.binder.functions.get(&call.name.name).map(|f| &f.body) {
-                Some(Body::Aggregate(_) | Body::Analytic(_) | Body::Context(_)) => false,
-                _ => true,
-            },
+            ast::ExprKind::Call(call) => !matches!(
+                self.binder.functions.get(&call.name.name).map(|function| &function.body),
+                Some(Body::Aggregate(_) | Body::Analytic(_) | Body::Context(_))
+            ),
             ast::ExprKind::Name(names) => {
                 let is_key = self.select.group_by.iter().any(|key| match &unnested(key).kind {
                     ast::ExprKind::Name(key) => same_name(key, names),
@@ -711,7 +710,8 @@ impl<'a> Planner<'a> {
         });
         for (span, name) in bad {
             let message = format!("HAVING is about groups: \"{name}\" is neither an aggregate nor in GROUP BY");
-            let error = SqlError::new(span, message).with_hint(format!("use WHERE, or an aggregate such as max({name})"));
+            let error =
+                SqlError::new(span, message).with_hint(format!("use WHERE, or an aggregate such as max({name})"));
             self.binder.refuse(error);
         }
     }

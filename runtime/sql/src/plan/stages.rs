@@ -18,10 +18,10 @@ use crate::expr::Expr;
 use crate::function::Function;
 use crate::sql::Span;
 use crate::sql::ast::{JoinKind, Literal, TimeUnit};
-use crate::value::{Schema, Timestamp, Type};
+use crate::value::{Timestamp, Type};
 
 /// Everything between a rule's inputs and its output, in the order in which it happens.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Stages {
     /// What each slot holds, for `explain`.
     pub slots: Vec<SlotName>,
@@ -121,6 +121,14 @@ pub(crate) struct AggregateCall {
     pub filter: Option<Expr>,
     /// The call's place.
     pub span: Span,
+}
+
+impl std::fmt::Debug for Stages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Stages { inputs, computed, filter, window, joins, lookups, tail, .. } = self;
+        let parts: [&dyn std::fmt::Debug; 7] = [inputs, computed, filter, window, joins, lookups, tail];
+        f.debug_list().entries(parts).finish()
+    }
 }
 
 impl std::fmt::Debug for AnalyticCall {
@@ -251,8 +259,6 @@ pub(crate) struct TailStage {
     pub limit: Option<usize>,
     /// Each input row is a result of its own.
     pub per_row: bool,
-    /// The slots of the result.
-    pub output: Arc<Schema>,
 }
 
 /// One sort key.

@@ -1,6 +1,6 @@
 //! Walks over the syntax tree.
 
-use crate::sql::ast::{Arg, Expr, ExprKind, Select, SelectKind};
+use crate::sql::ast::{Arg, Expr, ExprKind};
 
 /// Calls `visit` with the expression and all its parts, outer ones first. Parts of an expression for which `visit` returns
 /// false are left out.
@@ -83,9 +83,4 @@ pub(super) fn conjuncts(expr: &Expr) -> Vec<&Expr> {
     let mut out = Vec::new();
     split(expr, &mut out);
     out
-}
-
-/// True if the select list has an item `*` or `source.*`.
-pub(super) fn has_star(select: &Select) -> bool {
-    select.items.iter().any(|item| matches!(item.kind, SelectKind::Star { .. }))
 }

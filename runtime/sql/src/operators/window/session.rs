@@ -71,9 +71,8 @@ impl SessionWindow {
 
     fn advance_clock(&mut self, now: Timestamp, run: &Run<'_>, fired: &mut Vec<Fired>) {
         let started = if run.rule.rule_start > 0 { run.rule.rule_start.min(now) } else { now };
-        let mut tick = *self
-            .tick
-            .get_or_insert_with(|| first_boundary(self.unit, self.max_length, started, &run.rule.time_zone));
+        let mut tick =
+            *self.tick.get_or_insert_with(|| first_boundary(self.unit, self.max_length, started, &run.rule.time_zone));
         loop {
             let times_out = self.rows.back().map(|(_, row)| row.ts + self.timeout).filter(|end| *end <= now);
             if let Some(end) = times_out
