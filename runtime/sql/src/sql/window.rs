@@ -67,19 +67,6 @@ pub(super) fn is_window(word: &str) -> bool {
     word.eq_ignore_ascii_case(STATE) || SHAPES.iter().any(|shape| word.eq_ignore_ascii_case(shape.name))
 }
 
-impl TimeUnit {
-    /// Its length in milliseconds.
-    pub fn millis(self) -> i64 {
-        match self {
-            TimeUnit::Day => 86_400_000,
-            TimeUnit::Hour => 3_600_000,
-            TimeUnit::Minute => 60_000,
-            TimeUnit::Second => 1000,
-            TimeUnit::Millisecond => 1,
-        }
-    }
-}
-
 impl Parser<'_> {
     /// A window; the next tokens are its name and `(`.
     pub(super) fn window(&mut self) -> Parsed<Window> {
