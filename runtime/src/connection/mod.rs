@@ -96,9 +96,17 @@ pub struct HealthState {
     pub n_retries: u64,
     /// The newest error.
     pub last_error: Option<String>,
+    /// The connector says by itself when it is connected: see [`Health::connecting`].
+    pub reports_itself: bool,
 }
 
 impl Health {
+    /// For a connector whose client connects beside it: `connect` calls this before it returns, and `up` or `down` follow when
+    /// it is known. Without it, a `connect` that returns `Ok` counts as connected.
+    pub fn connecting(&self) {
+        self.with(|state| state.reports_itself = true);
+    }
+
     /// The connection stands.
     pub fn up(&self) {
         self.with(|state| {

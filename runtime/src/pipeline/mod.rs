@@ -13,6 +13,25 @@
 //! dropped (`DropReason::Shutdown`).
 
 pub mod backoff;
+pub mod build;
 pub mod decode;
+mod engine;
+pub mod exposition;
+pub mod feed;
+mod generation;
+pub mod lookup;
 pub mod metrics;
+pub mod rule;
 pub mod sink;
+pub mod status;
+
+pub use engine::{Engine, Settings};
+pub use rule::Tail;
+pub use status::{ApplyReport, EngineStatus, RuleState, RuleStatus};
+
+/// What a panic said, for status and log.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("internal error: {}", text.unwrap_or("panic without a message"))
+}
+

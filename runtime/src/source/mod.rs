@@ -53,8 +53,8 @@ pub struct SourceArgs<'a> {
 /// A connector that brings rows in.
 #[async_trait]
 pub trait Source: Send {
-    /// Reaches the far side, or starts to: a source whose client reconnects by itself may return before it is connected.
-    /// Called again after `next` failed.
+    /// Reaches the far side, or starts to: a source whose client connects by itself may return before it is connected, and
+    /// says so with [`Health::connecting`](crate::connection::Health::connecting). Called again after `next` failed.
     async fn connect(&mut self, ctx: &SourceContext) -> Result<(), ConnectorError>;
 
     /// Whatever has arrived, as soon as something has; `None` when a bounded source has ended. Cancel-safe: dropping the

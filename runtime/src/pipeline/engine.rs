@@ -1,0 +1,616 @@
+//! The engine: holds the definitions to what runs, rule by rule.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use sluice_sql::expr::{Props, Report, RuleContext};
+use sluice_sql::operators::Chain;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{Connections, ConnectorContext, Health, Tasks};
+use crate::definition::{Definitions, RuleDef, StreamDef};
+use crate::pipeline::build::{BuiltRule, Named, RuleError, build_rule, build_source, context};
+use crate::pipeline::exposition::{RuleSample, Samples};
+use crate::pipeline::feed::{Feed, FeedHandle, SubscriberId};
+use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_stream};
+use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
+use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
+use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus, by_reason};
+use crate::registry::Registry;
+use crate::source::SourceContext;
+use crate::time::{Clock, SystemClock};
+
+/// What a rule that is replaced or removed has for writing what it still holds.
+const RETIRE_GRACE: Duration = Duration::from_secs(10);
+/// What tasks have to return after they were cut short; they hold nothing worth waiting for any more.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+/// A step that takes longer than this means that an operator is stuck.
+const STUCK_AFTER_MS: i64 = 30_000;
+
+/// What an engine is made with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Connectors, formats and functions.
+    pub registry: Registry,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Zone of text without an offset and of `now()`.
+    pub time_zone: jiff::tz::TimeZone,
+    /// What `props(name)` gives.
+    pub props: Props,
+}
+
+impl Settings {
+    /// These connectors, the machine's clock, UTC, no properties.
+    pub fn new(registry: Registry) -> Self {
+        Settings {
+            registry,
+            clock: Arc::new(SystemClock),
+            time_zone: jiff::tz::TimeZone::UTC,
+            props: Arc::new(|_| None),
+        }
+    }
+}
+
+/// Runs rules. Cheap to clone; all clones are one engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    base: ConnectorContext,
+    tracker: TaskTracker,
+    /// Cancelled when the grace period of a stop is over.
+    cut_short: CancellationToken,
+    /// True once definitions have been applied.
+    has_applied: AtomicBool,
+    next_id: AtomicU64,
+    state: Mutex<State>,
+    /// Counts changes of rules' states.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopping: bool,
+    rules: BTreeMap<String, RuleEntry>,
+    feeds: HashMap<u64, FeedEntry>,
+    /// The feed that new subscribers of a stream get: one per shared stream, else one per rule.
+    feed_ids: HashMap<FeedKey, u64>,
+}
+
+/// Stream, and the rule unless the stream is shared.
+type FeedKey = (String, Option<String>);
+
+struct FeedEntry {
+    key: FeedKey,
+    def: Arc<StreamDef>,
+    handle: FeedHandle,
+    n_subscribers: usize,
+}
+
+struct RuleEntry {
+    state: RuleState,
+    message: Option<String>,
+    wanted_generation: i64,
+    metrics: Arc<RuleMetrics>,
+    /// Goes on over all generations until the rule ends.
+    tail: Arc<Tail>,
+    /// The newest that passed its check, also after it has ended.
+    running: Option<Generation>,
+    /// Cancelled when the tasks of the generation that started last have returned.
+    finished: CancellationToken,
+}
+
+/// A feed that is made but has not started.
+struct NewFeed {
+    id: u64,
+    feed: Feed,
+    entry: FeedEntry,
+}
+
+impl Engine {
+    /// An engine without rules.
+    pub fn new(settings: Settings) -> Self {
+        let base = ConnectorContext {
+            name: "".into(),
+            connections: Connections::default(),
+            clock: Arc::clone(&settings.clock),
+            tasks: Tasks::default(),
+            health: Health::default(),
+        };
+        Engine(Arc::new(Shared {
+            settings,
+            base,
+            tracker: TaskTracker::new(),
+            cut_short: CancellationToken::new(),
+            has_applied: AtomicBool::new(false),
+            next_id: AtomicU64::new(1),
+            state: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }))
+    }
+
+    /// Makes what runs match `definitions`. Only rules whose statement, options, or referenced definitions have changed are
+    /// replaced, and a stream that stays as it is is read on without a gap; all others are not touched. A rule that fails its
+    /// check keeps running as it was. Call it within a tokio runtime; it returns at once, rules connect in the background.
+    pub fn apply(&self, definitions: &Definitions) -> ApplyReport {
+        let mut report = ApplyReport::default();
+        let mut state = self.state();
+        if state.is_stopping {
+            return report;
+        }
+        let named = Named::new(definitions);
+        let mut to_start = Vec::new();
+        for rule in &definitions.rules {
+            self.apply_rule(&mut state, rule, &named, &mut to_start, &mut report);
+        }
+        let names: HashSet<&str> = definitions.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let gone: Vec<String> = state.rules.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+        for name in gone {
+            if let Some(entry) = state.rules.remove(&name) {
+                entry.tail.close();
+                if let Some(generation) = entry.running {
+                    self.retire(&mut state, &generation);
+                }
+            }
+            report.removed.push(name);
+        }
+        drop(state);
+        // Feeds start last, when every rule has subscribed: a shared finite stream gives each rule all of its rows.
+        let starting = TaskTracker::new();
+        starting.close();
+        for feed in to_start {
+            self.0.tracker.spawn(Feed::run(feed, starting.clone()));
+        }
+        self.0.has_applied.store(true, Ordering::Relaxed);
+        self.note_change();
+        report
+    }
+
+    fn apply_rule(
+        &self,
+        state: &mut State,
+        rule: &RuleDef,
+        named: &Named,
+        to_start: &mut Vec<Feed>,
+        report: &mut ApplyReport,
+    ) {
+        let name = rule.name.clone();
+        let entry = state.rules.entry(name.clone()).or_insert_with(|| RuleEntry {
+            state: RuleState::Stopped,
+            message: None,
+            wanted_generation: 0,
+            metrics: Arc::new(RuleMetrics::new(&rule.name, Arc::clone(&self.0.settings.clock))),
+            tail: Arc::default(),
+            running: None,
+            finished: finished_already(),
+        });
+        entry.wanted_generation = rule.origin.generation;
+        if rule.suspend {
+            entry.state = RuleState::Suspended;
+            entry.message = None;
+            entry.tail.close();
+            if let Some(generation) = entry.running.take() {
+                self.retire(state, &generation);
+            }
+            report.suspended.push(name);
+            return;
+        }
+        if let Some(running) = &mut entry.running
+            && running.is_same(rule, named)
+        {
+            running.def.origin = rule.origin.clone();
+            if entry.state == RuleState::Running {
+                entry.message = None;
+            }
+            report.unchanged.push(name);
+            return;
+        }
+        match self.prepare(state, rule, named) {
+            Ok((built, feeds)) => {
+                let is_new = self.start(state, rule, built, feeds, to_start);
+                let list = if is_new { &mut report.started } else { &mut report.replaced };
+                list.push(name);
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let Some(entry) = state.rules.get_mut(&name) else { return };
+                let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
+                if entry.running.is_none() {
+                    entry.state = RuleState::Refused;
+                }
+                entry.message = Some(message.clone());
+                report.refused.push(Refusal { rule: name, message, keeps_running });
+            }
+        }
+    }
+
+    /// Everything that can fail, before anything is changed. Gives the feeds that do not exist yet.
+    fn prepare(&self, state: &State, rule: &RuleDef, named: &Named) -> Result<(BuiltRule, Vec<NewFeed>), RuleError> {
+        let Shared { settings, base, cut_short, .. } = &*self.0;
+        let built = build_rule(rule, named, &settings.registry, base)?;
+        let mut feeds: Vec<NewFeed> = Vec::new();
+        for (input, def) in built.plan.inputs.iter().zip(&built.streams) {
+            let key = feed_key(def, &rule.name);
+            if state.feed(&key, def).is_some() || feeds.iter().any(|feed| feed.entry.key == key) {
+                continue;
+            }
+            let (source, decoder) = build_source(def, &input.schema, &settings.registry)?;
+            let metrics = StreamMetrics::new(&def.name, key.1.as_deref(), &def.connector, Arc::clone(&settings.clock));
+            let metrics = Arc::new(metrics);
+            let name = key.1.as_ref().map_or_else(|| def.name.clone(), |rule| format!("{rule}/{}", def.name));
+            let source_context =
+                SourceContext { connector: context(base, name, &metrics.health), wants_meta: Arc::default() };
+            let schema = Arc::clone(&input.schema);
+            let (feed, handle) = Feed::new(source, decoder, schema, source_context, metrics, cut_short.clone());
+            let entry = FeedEntry { key, def: Arc::clone(def), handle, n_subscribers: 0 };
+            feeds.push(NewFeed { id: self.next_id(), feed, entry });
+        }
+        Ok((built, feeds))
+    }
+
+    /// Starts a generation of a rule, in place of the one before it. Returns true if none was running.
+    fn start(
+        &self,
+        state: &mut State,
+        rule: &RuleDef,
+        built: BuiltRule,
+        feeds: Vec<NewFeed>,
+        to_start: &mut Vec<Feed>,
+    ) -> bool {
+        let Shared { settings, cut_short, .. } = &*self.0;
+        let BuiltRule { plan, streams, lookups, sinks } = built;
+        let previous = state.rules.get_mut(&rule.name).and_then(|entry| entry.running.take());
+        for NewFeed { id, feed, entry } in feeds {
+            state.feed_ids.insert(entry.key.clone(), id);
+            state.feeds.insert(id, entry);
+            to_start.push(feed);
+        }
+
+        let capacity = rule.buffer_batches.max(1);
+        let mut replaceable = previous.as_ref().map(|previous| previous.subscriptions.clone()).unwrap_or_default();
+        let mut subscriptions = Vec::new();
+        let mut inputs = Vec::new();
+        let mut slots = Vec::new();
+        let mut sources = Vec::new();
+        let mut channels = Vec::new();
+        for (input, def) in plan.inputs.iter().zip(&streams) {
+            let feed_id = state.feed_ids.get(&feed_key(def, &rule.name)).copied().unwrap_or_default();
+            let Some(feed) = state.feeds.get_mut(&feed_id) else { continue };
+            let (sender, receiver) = mpsc::channel(capacity);
+            channels.push(Channel::new(Arc::clone(&feed.handle.metrics.stream), &sender));
+            let old = replaceable.iter().position(|(old_feed_id, _)| *old_feed_id == feed_id);
+            let replaces = old.map(|idx| replaceable.swap_remove(idx).1);
+            let id = self.next_id();
+            // A feed that ends between the check and now closes the channel, as if the rule had been taken off it.
+            slots.push(feed.handle.subscribe(id, &input.schema, sender, replaces).unwrap_or_default());
+            feed.n_subscribers += usize::from(replaces.is_none());
+            subscriptions.push((feed_id, id));
+            sources.push(Arc::clone(&feed.handle.metrics));
+            inputs.push(receiver);
+        }
+
+        let mut drivers = Vec::new();
+        let mut sink_channels = Vec::new();
+        let mut sink_metrics = Vec::new();
+        for sink in sinks {
+            let (sender, receiver) = mpsc::channel(capacity);
+            channels.push(Channel::new(Arc::clone(&sink.metrics.sink), &sender));
+            sink_channels.push(sender);
+            drivers.push((sink.driver, receiver, Arc::clone(&sink.metrics.sink)));
+            sink_metrics.push(sink.metrics);
+        }
+
+        let Some(entry) = state.rules.get_mut(&rule.name) else { return false };
+        let pulse = Arc::new(Pulse::default());
+        if entry.state != RuleState::Running {
+            entry.tail = Arc::default();
+        }
+        let task = RuleTask::new(RuleParts {
+            chain: Chain::new(&plan, &slots),
+            ctx: rule_context(rule, settings),
+            inputs,
+            lookups: lookups.iter().map(|lookup| Arc::clone(&lookup.driver)).collect(),
+            sinks: sink_channels,
+            metrics: Arc::clone(&entry.metrics),
+            tail: Arc::clone(&entry.tail),
+            pulse: Arc::clone(&pulse),
+            clock: Arc::clone(&settings.clock),
+        });
+        let generation = Generation {
+            id: self.next_id(),
+            def: rule.clone(),
+            streams,
+            tables: lookups.iter().map(|lookup| Arc::clone(&lookup.def)).collect(),
+            started_at: settings.clock.now(),
+            subscriptions,
+            sources,
+            lookups: lookups.into_iter().map(|lookup| lookup.metrics).collect(),
+            sinks: sink_metrics,
+            channels,
+            pulse,
+            cut_short: cut_short.child_token(),
+            finished: CancellationToken::new(),
+        };
+        let run = GenerationTask {
+            task,
+            drivers,
+            waits_for: std::mem::replace(&mut entry.finished, generation.finished.clone()),
+            cut_short: generation.cut_short.clone(),
+        };
+        let (generation_id, finished) = (generation.id, generation.finished.clone());
+        let is_new = previous.is_none() || entry.state != RuleState::Running;
+        entry.running = Some(generation);
+        entry.state = RuleState::Running;
+        entry.message = None;
+        if let Some(mut previous) = previous {
+            // What was replaced on its feed is off it already.
+            previous.subscriptions = replaceable;
+            self.retire(state, &previous);
+        }
+        let (engine, name) = (self.clone(), rule.name.clone());
+        self.0.tracker.spawn(async move {
+            let end = run.run(&engine.0.tracker).await;
+            engine.ended(&name, generation_id, end);
+            finished.cancel();
+        });
+        is_new
+    }
+
+    /// Takes a generation off its feeds and gives it some time to write what it holds.
+    fn retire(&self, state: &mut State, generation: &Generation) {
+        state.unsubscribe(&generation.subscriptions);
+        let (finished, cut_short) = (generation.finished.clone(), generation.cut_short.clone());
+        self.0.tracker.spawn(async move {
+            if tokio::time::timeout(RETIRE_GRACE, finished.cancelled()).await.is_err() {
+                cut_short.cancel();
+            }
+        });
+    }
+
+    /// A generation's tasks have returned.
+    fn ended(&self, rule: &str, generation_id: u64, end: RuleEnd) {
+        let mut state = self.state();
+        let is_stopping = state.is_stopping;
+        let entry = state.rules.get_mut(rule);
+        if let Some(entry) = entry
+            && let Some(generation) = &mut entry.running
+            && generation.id == generation_id
+        {
+            let subscriptions = std::mem::take(&mut generation.subscriptions);
+            entry.tail.close();
+            match end {
+                RuleEnd::Done => entry.state = RuleState::Done,
+                RuleEnd::Stopped if is_stopping => entry.state = RuleState::Stopped,
+                RuleEnd::Stopped => {
+                    entry.state = RuleState::Failed;
+                    entry.message = Some("its stream has stopped".to_owned());
+                }
+                RuleEnd::Failed(message) => {
+                    entry.metrics.errors.report(&message);
+                    entry.state = RuleState::Failed;
+                    entry.message = Some(message);
+                }
+            }
+            tracing::info!(rule, state = entry.state.as_str(), "rule has ended");
+            state.unsubscribe(&subscriptions);
+        }
+        drop(state);
+        self.note_change();
+    }
+
+    /// What every rule does.
+    pub fn status(&self) -> EngineStatus {
+        let state = self.state();
+        EngineStatus { rules: state.rules.iter().map(|(name, entry)| entry.status(name)).collect() }
+    }
+
+    /// What one rule does.
+    pub fn rule_status(&self, rule: &str) -> Option<RuleStatus> {
+        Some(self.state().rules.get(rule)?.status(rule))
+    }
+
+    /// What every rule and connector has counted.
+    pub fn samples(&self) -> Samples {
+        let state = self.state();
+        let mut samples = Samples::default();
+        for entry in state.rules.values() {
+            let mut channels = Vec::new();
+            if let Some(running) = &entry.running {
+                let is_known =
+                    |known: &[Arc<StreamMetrics>], source| known.iter().any(|known| Arc::ptr_eq(known, source));
+                for source in &running.sources {
+                    // A shared stream has one set of counters for all its rules.
+                    if source.rule.is_some() || !is_known(&samples.streams, source) {
+                        samples.streams.push(Arc::clone(source));
+                    }
+                }
+                samples.lookups.extend(running.lookups.iter().cloned());
+                samples.sinks.extend(running.sinks.iter().cloned());
+                channels.extend(running.channels.iter().map(|channel| (Arc::clone(&channel.name), channel.depth())));
+            }
+            samples.rules.push(RuleSample {
+                metrics: Arc::clone(&entry.metrics),
+                state: entry.state,
+                channels,
+                tail_missed: entry.tail.missed.get(),
+            });
+        }
+        samples
+    }
+
+    /// A rule's live output; `None` if there is no such rule, or it does not run.
+    pub fn tail(&self, rule: &str) -> Option<Arc<Tail>> {
+        let state = self.state();
+        let entry = state.rules.get(rule).filter(|entry| entry.state == RuleState::Running)?;
+        Some(Arc::clone(&entry.tail))
+    }
+
+    /// The registry that the engine was made with.
+    pub fn registry(&self) -> &Registry {
+        &self.0.settings.registry
+    }
+
+    /// True once definitions were applied and every source and sink of the rules that run is connected, or has failed to,
+    /// says so and tries again: an engine whose broker is down is ready to work as soon as the broker is there.
+    pub fn is_ready(&self) -> bool {
+        if !self.0.has_applied.load(Ordering::Relaxed) {
+            return false;
+        }
+        let state = self.state();
+        let has_tried = |health: &Health| health.state().connected.is_some();
+        let mut running = state.rules.values().filter(|entry| entry.state == RuleState::Running);
+        state.feeds.values().all(|feed| has_tried(&feed.handle.metrics.health) || feed.handle.is_over())
+            && running.all(|entry| {
+                let mut sinks = entry.running.iter().flat_map(|running| &running.sinks);
+                sinks.all(|sink| has_tried(&sink.health))
+            })
+    }
+
+    /// The rules in which an operator has been computing one step for so long that it must be stuck.
+    pub fn stuck_rules(&self) -> Vec<String> {
+        let now = self.0.settings.clock.now();
+        let state = self.state();
+        let is_stuck = |entry: &RuleEntry| {
+            let since = entry.running.as_ref().and_then(|running| running.pulse.busy_since());
+            since.is_some_and(|since| now.saturating_sub(since) > STUCK_AFTER_MS)
+        };
+        state.rules.iter().filter(|(_, entry)| is_stuck(entry)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Waits until no rule runs any more: all are done, failed, refused or suspended.
+    pub async fn finished(&self) {
+        let mut changes = self.0.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if self.state().rules.values().all(|entry| entry.state != RuleState::Running) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stops all rules: sources first, then what is on its way drains, sinks flush, connections close. What is not written
+    /// when `grace` is over is counted as dropped. Returns true if everything was written.
+    pub async fn stop(&self, grace: Duration) -> bool {
+        let Shared { base, tracker, cut_short, .. } = &*self.0;
+        {
+            let mut state = self.state();
+            state.is_stopping = true;
+            for feed in state.feeds.values() {
+                feed.handle.stop();
+            }
+        }
+        tracker.close();
+        let is_drained = tokio::time::timeout(grace, tracker.wait()).await.is_ok() && !cut_short.is_cancelled();
+        cut_short.cancel();
+        let rest = async {
+            tracker.wait().await;
+            base.tasks.shutdown().await;
+        };
+        if tokio::time::timeout(CUT_GRACE, rest).await.is_err() {
+            tracing::warn!("some tasks did not stop in time");
+        }
+        is_drained
+    }
+
+    /// Ends the grace period of a stop that is under way.
+    pub fn cut_short(&self) {
+        self.0.cut_short.cancel();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self) -> u64 {
+        self.0.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn note_change(&self) {
+        self.0.changes.send_modify(|n_changes| *n_changes += 1);
+    }
+}
+
+impl State {
+    /// The running feed that subscribers of the stream get, if it reads the stream as it is defined now.
+    fn feed(&self, key: &FeedKey, def: &StreamDef) -> Option<&FeedEntry> {
+        let feed = self.feeds.get(self.feed_ids.get(key)?)?;
+        (is_same_stream(&feed.def, def) && !feed.handle.is_over()).then_some(feed)
+    }
+
+    /// Takes a rule off its feeds; feeds without subscribers end.
+    fn unsubscribe(&mut self, subscriptions: &[(u64, SubscriberId)]) {
+        for (feed_id, subscriber_id) in subscriptions {
+            let Some(feed) = self.feeds.get_mut(feed_id) else { continue };
+            feed.handle.unsubscribe(*subscriber_id);
+            feed.n_subscribers = feed.n_subscribers.saturating_sub(1);
+            if feed.n_subscribers == 0
+                && let Some(feed) = self.feeds.remove(feed_id)
+            {
+                feed.handle.stop();
+                if self.feed_ids.get(&feed.key) == Some(feed_id) {
+                    self.feed_ids.remove(&feed.key);
+                }
+            }
+        }
+    }
+}
+
+impl RuleEntry {
+    fn status(&self, name: &str) -> RuleStatus {
+        let running = self.running.as_ref();
+        let mut status = RuleStatus {
+            name: name.to_owned(),
+            state: self.state,
+            generation: running.map_or(0, |running| running.def.origin.generation),
+            wanted_generation: self.wanted_generation,
+            message: self.message.clone(),
+            started_at: running.map(|running| running.started_at),
+            rows_in: self.metrics.rows_in.get(),
+            rows_out: self.metrics.rows_out.get(),
+            rows_failed: self.metrics.rows_failed.get(),
+            rows_dropped: by_reason(&self.metrics.dropped),
+            tail_missed: self.tail.missed.get(),
+            last_error: self.metrics.errors.newest(),
+            sources: running.map(Generation::source_status).unwrap_or_default(),
+            lookups: running.map(Generation::lookup_status).unwrap_or_default(),
+            sinks: running.map(Generation::sink_status).unwrap_or_default(),
+        };
+        let connectors = status.sources.iter().chain(&status.lookups).chain(&status.sinks);
+        let errors = connectors.filter_map(|connector| connector.last_error.clone());
+        status.last_error = errors.chain(status.last_error.take()).max_by_key(|error| error.at);
+        status
+    }
+}
+
+fn feed_key(def: &StreamDef, rule: &str) -> FeedKey {
+    (def.name.clone(), (!def.shared).then(|| rule.to_owned()))
+}
+
+fn finished_already() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
+}
+
+fn rule_context(rule: &RuleDef, settings: &Settings) -> RuleContext {
+    let mut random = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    RuleContext {
+        rule_id: rule.name.as_str().into(),
+        rule_start: settings.clock.now(),
+        now: settings.clock.now(),
+        props: Arc::clone(&settings.props),
+        random: Box::new(move || random.random()),
+        time_zone: settings.time_zone.clone(),
+        report: Report::default(),
+    }
+}

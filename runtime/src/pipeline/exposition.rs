@@ -1,0 +1,337 @@
+//! The engine's numbers as Prometheus (OpenMetrics) text.
+//!
+//! Labels: `rule`, `stream`, `table`, `sink` (names from the definitions), `connector` (`mqtt`) and fixed words (`reason`,
+//! `state`, `channel`). A rule's series go when the rule goes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::connection::{Health, HealthState};
+use crate::pipeline::metrics::{DropReason, Drops, Histogram, LookupMetrics, RuleMetrics, SinkMetrics, StreamMetrics};
+use crate::pipeline::status::RuleState;
+
+/// Everything that an engine counts, at one time.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Source instances.
+    pub streams: Vec<Arc<StreamMetrics>>,
+    /// Rules.
+    pub rules: Vec<RuleSample>,
+    /// Lookup joins.
+    pub lookups: Vec<Arc<LookupMetrics>>,
+    /// Sinks.
+    pub sinks: Vec<Arc<SinkMetrics>>,
+}
+
+/// What is known of one rule.
+#[derive(Debug)]
+pub struct RuleSample {
+    /// Counters.
+    pub metrics: Arc<RuleMetrics>,
+    /// Where the rule is in its life.
+    pub state: RuleState,
+    /// Batches in its channels, by the stream before or the sink behind the channel.
+    pub channels: Vec<(Arc<str>, usize)>,
+    /// Results that readers of its live output missed.
+    pub tail_missed: u64,
+}
+
+impl Samples {
+    /// Writes the text.
+    ///
+    /// # Errors
+    /// None in practice: the text goes to memory.
+    pub fn encode(self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Collector for Samples {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.encode_rules(&mut families)?;
+        self.encode_streams(&mut families)?;
+        self.encode_lookups(&mut families)?;
+        self.encode_sinks(&mut families)
+    }
+}
+
+impl Samples {
+    fn encode_rules(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of = |rule: &RuleSample| vec![("rule", rule.metrics.rule.to_string())];
+        let each = |value: fn(&RuleMetrics) -> u64| -> Vec<(Labels, u64)> {
+            self.rules.iter().map(|rule| (of(rule), value(&rule.metrics))).collect()
+        };
+        let states = self.rules.iter().map(|rule| {
+            let mut labels = of(rule);
+            labels.push(("state", rule.state.as_str().to_owned()));
+            (labels, 1)
+        });
+        families.gauge("sluice_rule_state", "1 for the state that the rule is in", states)?;
+        families.counter("sluice_rule_rows_in", "Rows from the rule's streams", each(|rule| rule.rows_in.get()))?;
+        families.counter(
+            "sluice_rule_rows_out",
+            "Rows of results given to the sinks",
+            each(|rule| rule.rows_out.get()),
+        )?;
+        families.counter(
+            "sluice_rule_rows_failed",
+            "Rows or windows that an expression failed on",
+            each(|rule| rule.rows_failed.get()),
+        )?;
+        let dropped = self.rules.iter().flat_map(|rule| by_reason(of(rule), &rule.metrics.dropped, RULE_REASONS));
+        families.counter("sluice_rule_rows_dropped", "Rows that went no further", dropped)?;
+        let latencies = self.rules.iter().map(|rule| (of(rule), &rule.metrics.latency));
+        families.histogram(
+            "sluice_rule_latency",
+            "From a row's arrival to its results' being given to the sinks",
+            latencies,
+        )?;
+        let blocked = self.rules.iter().map(|rule| (of(rule), rule.metrics.blocked_us.get()));
+        families.seconds("sluice_rule_blocked", "Time spent waiting for a sink to take results", blocked)?;
+        let missed = self.rules.iter().map(|rule| (of(rule), rule.tail_missed));
+        families.counter("sluice_rule_tail_missed", "Results that slow readers of the live output missed", missed)?;
+        let depths = self.rules.iter().flat_map(|rule| {
+            rule.channels.iter().map(move |(name, depth)| {
+                let mut labels = of(rule);
+                labels.push(("channel", name.to_string()));
+                (labels, *depth as u64)
+            })
+        });
+        families.gauge(
+            "sluice_rule_channel_batches",
+            "Batches waiting in a channel, from a stream or to a sink",
+            depths,
+        )
+    }
+
+    fn encode_streams(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of = |stream: &StreamMetrics| {
+            let rule = stream.rule.as_deref().unwrap_or_default().to_owned();
+            vec![("stream", stream.stream.to_string()), ("rule", rule), ("connector", stream.connector.clone())]
+        };
+        let each = |value: fn(&StreamMetrics) -> u64| -> Vec<(Labels, u64)> {
+            self.streams.iter().map(|stream| (of(stream), value(stream))).collect()
+        };
+        families.counter(
+            "sluice_source_messages_in",
+            "Messages that arrived",
+            each(|stream| stream.messages_in.get()),
+        )?;
+        families.counter(
+            "sluice_source_bytes_in",
+            "Bytes of the messages that arrived",
+            each(|stream| stream.bytes_in.get()),
+        )?;
+        families.counter("sluice_source_rows_out", "Rows that were decoded", each(|stream| stream.rows_out.get()))?;
+        let dropped = self.streams.iter().flat_map(|stream| by_reason(of(stream), &stream.dropped, SOURCE_REASONS));
+        families.counter("sluice_source_dropped", "Messages (or rows) that went no further", dropped)?;
+        let blocked = self.streams.iter().map(|stream| (of(stream), stream.blocked_us.get()));
+        families.seconds("sluice_source_blocked", "Time spent waiting for a rule to take rows", blocked)?;
+        families.health("sluice_source", self.streams.iter().map(|stream| (of(stream), &stream.health)))
+    }
+
+    fn encode_lookups(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of = |lookup: &LookupMetrics| {
+            let names = (lookup.rule.to_string(), lookup.table.to_string());
+            vec![("rule", names.0), ("table", names.1), ("connector", lookup.connector.clone())]
+        };
+        let each = |value: fn(&LookupMetrics) -> u64| -> Vec<(Labels, u64)> {
+            self.lookups.iter().map(|lookup| (of(lookup), value(lookup))).collect()
+        };
+        families.counter(
+            "sluice_lookup_keys",
+            "Keys asked for, each once per batch",
+            each(|lookup| lookup.keys.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_cache_hits",
+            "Keys that the cache answered",
+            each(|lookup| lookup.cache_hits.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_cache_misses",
+            "Keys that the cache could not answer",
+            each(|lookup| lookup.cache_misses.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_cache_evictions",
+            "Entries pushed out of the cache",
+            each(|lookup| lookup.cache_evictions.get()),
+        )?;
+        families.gauge(
+            "sluice_lookup_cache_entries",
+            "Entries in the cache",
+            each(|lookup| lookup.cache_entries.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_joined_flights",
+            "Keys that waited for a fetch under way",
+            each(|lookup| lookup.joined_flights.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_keys_failed",
+            "Keys that could not be asked",
+            each(|lookup| lookup.keys_failed.get()),
+        )?;
+        families.counter(
+            "sluice_lookup_timeouts",
+            "Fetches that did not answer in time",
+            each(|lookup| lookup.timeouts.get()),
+        )?;
+        let fetches = self.lookups.iter().map(|lookup| (of(lookup), &lookup.fetch_time));
+        families.histogram("sluice_lookup_fetch", "Time of successful fetches", fetches)?;
+        families.health("sluice_lookup", self.lookups.iter().map(|lookup| (of(lookup), &lookup.health)))
+    }
+
+    fn encode_sinks(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of = |sink: &SinkMetrics| {
+            let names = (sink.rule.to_string(), sink.sink.to_string());
+            vec![("rule", names.0), ("sink", names.1), ("connector", sink.connector.clone())]
+        };
+        let each = |value: fn(&SinkMetrics) -> u64| -> Vec<(Labels, u64)> {
+            self.sinks.iter().map(|sink| (of(sink), value(sink))).collect()
+        };
+        families.counter("sluice_sink_rows_in", "Rows given to the sink", each(|sink| sink.rows_in.get()))?;
+        families.counter(
+            "sluice_sink_rows_out",
+            "Rows that the far side accepted",
+            each(|sink| sink.rows_out.get()),
+        )?;
+        families.counter(
+            "sluice_sink_bytes_out",
+            "Bytes that the far side accepted",
+            each(|sink| sink.bytes_out.get()),
+        )?;
+        let dropped = self.sinks.iter().flat_map(|sink| by_reason(of(sink), &sink.dropped, SINK_REASONS));
+        families.counter("sluice_sink_rows_dropped", "Rows that were not written", dropped)?;
+        let writes = self.sinks.iter().map(|sink| (of(sink), &sink.write_time));
+        families.histogram("sluice_sink_write", "Time of successful writes", writes)?;
+        families.health("sluice_sink", self.sinks.iter().map(|sink| (of(sink), &sink.health)))
+    }
+}
+
+/// The reasons that can occur in each place: they are always there, so that a rate is right from the first drop on.
+const RULE_REASONS: &[DropReason] =
+    &[DropReason::Late, DropReason::BadTimestamp, DropReason::Lookup, DropReason::Shutdown];
+const SOURCE_REASONS: &[DropReason] = &[DropReason::Payload, DropReason::BadTimestamp, DropReason::Shutdown];
+const SINK_REASONS: &[DropReason] = &[DropReason::Encode, DropReason::Refused, DropReason::Shutdown];
+
+fn by_reason(labels: Labels, drops: &Drops, reasons: &'static [DropReason]) -> Vec<(Labels, u64)> {
+    let with_reason = |reason: &DropReason| {
+        let mut labels = labels.clone();
+        labels.push(("reason", reason.as_str().to_owned()));
+        (labels, drops.get(*reason))
+    };
+    reasons.iter().map(with_reason).collect()
+}
+
+/// Writes whole families.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn counter(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    /// A counter of microseconds, shown in seconds.
+    fn seconds(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+        for (labels, us) in series {
+            let seconds = us as f64 / 1e6;
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histogram<'h>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, &'h Histogram)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, histogram) in series {
+            let (counts, sum) = histogram.snapshot();
+            let bounds = Histogram::BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+            let mut encoder = family.encode_family(&labels)?;
+            encoder.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    /// Connection state, reconnects and retries of connectors.
+    fn health<'h>(&mut self, prefix: &str, series: impl Iterator<Item = (Labels, &'h Health)>) -> fmt::Result {
+        let states: Vec<(Labels, HealthState)> = series.map(|(labels, health)| (labels, health.state())).collect();
+        let each = |value: fn(&HealthState) -> u64| -> Vec<(Labels, u64)> {
+            states.iter().map(|(labels, state)| (labels.clone(), value(state))).collect()
+        };
+        let connected = each(|state| u64::from(state.connected == Some(true)));
+        self.gauge(&format!("{prefix}_connected"), "1 while the connection stands", connected)?;
+        let reconnects = each(|state| state.n_reconnects);
+        self.counter(&format!("{prefix}_reconnects"), "Connections made again after they were lost", reconnects)?;
+        let retries = each(|state| state.n_retries);
+        self.counter(&format!("{prefix}_retries"), "Operations tried again", retries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::time::{Clock, SystemClock};
+
+    #[test]
+    fn every_family_is_written_with_its_labels() {
+        let clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
+        let rule = RuleMetrics::new("demo", clock());
+        rule.rows_in.add(5);
+        rule.dropped.add(DropReason::Late, 2);
+        rule.latency.observe(Duration::from_micros(1500), 3);
+        rule.blocked_us.add(2_500_000);
+        let stream = StreamMetrics::new("a \"quoted\" name", Some("demo"), "mqtt", clock());
+        stream.health.up();
+        let lookup = LookupMetrics::new("demo", "myTable", "redis", clock());
+        lookup.cache_hits.add(7);
+        let sink = SinkMetrics::new("demo", 0, "influx2", clock());
+        sink.health.down("gone");
+        sink.health.up();
+        let samples = Samples {
+            streams: vec![Arc::new(stream)],
+            rules: vec![RuleSample {
+                metrics: Arc::new(rule),
+                state: RuleState::Running,
+                channels: vec![("s1".into(), 4)],
+                tail_missed: 1,
+            }],
+            lookups: vec![Arc::new(lookup)],
+            sinks: vec![Arc::new(sink)],
+        };
+        insta::assert_snapshot!(samples.encode().unwrap());
+    }
+}

@@ -1,0 +1,414 @@
+//! The task of one rule: rows and time into the chain, lookups out and back in order, results to the sinks.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use sluice_sql::expr::RuleContext;
+use sluice_sql::operators::{Chain, LookupAnswer, LookupRequest};
+use sluice_sql::{Batch, Timestamp};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::feed::Signal;
+use crate::pipeline::lookup::LookupDriver;
+use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
+use crate::time::Clock;
+
+/// Batches that wait for lookups at most; the inputs are not read meanwhile.
+const MAX_IN_FLIGHT: usize = 8;
+/// A timer that is further away is looked at again after this, in case the clock was set or the machine slept.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// Results that a reader of a rule's output may be behind before it misses some.
+const TAIL_BATCHES: usize = 64;
+
+/// How a rule's task came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleEnd {
+    /// All sources were finite and have ended.
+    Done,
+    /// The engine took it off its feeds.
+    Stopped,
+    /// Something broke that a retry does not mend.
+    Failed(String),
+}
+
+/// A rule's live output, for whoever wants to look on. Costs nothing while nobody does.
+#[derive(Debug, Default)]
+pub struct Tail {
+    results: OnceLock<broadcast::Sender<Arc<Batch>>>,
+    closed: CancellationToken,
+    /// Results that readers missed because they were too slow.
+    pub missed: Counter,
+}
+
+impl Tail {
+    /// The results from now on. A reader that is too slow misses the oldest and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.results.get_or_init(|| broadcast::Sender::new(TAIL_BATCHES)).subscribe()
+    }
+
+    /// No more results will come.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Completes when no more results will come.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    fn send(&self, batch: &Arc<Batch>) {
+        if let Some(results) = self.results.get()
+            && results.receiver_count() > 0
+        {
+            // It fails when the last reader has just gone.
+            let _ = results.send(Arc::clone(batch));
+        }
+    }
+}
+
+/// When the step that a rule is computing began; 0 between two steps.
+#[derive(Debug, Default)]
+pub struct Pulse(AtomicI64);
+
+impl Pulse {
+    /// When the step that is being computed began. Steps take microseconds: an old one means that an operator is stuck.
+    pub fn busy_since(&self) -> Option<Timestamp> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    fn set(&self, since: Timestamp) {
+        self.0.store(since, Ordering::Relaxed);
+    }
+}
+
+/// What a rule's task is made from.
+pub struct RuleParts {
+    /// Its operators.
+    pub chain: Chain,
+    /// Its surroundings.
+    pub ctx: RuleContext,
+    /// One channel per input of the plan.
+    pub inputs: Vec<mpsc::Receiver<Signal>>,
+    /// One driver per lookup of the plan.
+    pub lookups: Vec<Arc<LookupDriver>>,
+    /// One channel per sink.
+    pub sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    /// What it counts.
+    pub metrics: Arc<RuleMetrics>,
+    /// Live output.
+    pub tail: Arc<Tail>,
+    /// What it is doing.
+    pub pulse: Arc<Pulse>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A rule that runs.
+pub struct RuleTask {
+    chain: Chain,
+    ctx: RuleContext,
+    inputs: Inputs,
+    lookups: Vec<Arc<LookupDriver>>,
+    sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    metrics: Arc<RuleMetrics>,
+    tail: Arc<Tail>,
+    pulse: Arc<Pulse>,
+    clock: Arc<dyn Clock>,
+    /// Per lookup, the batches that wait for its answers.
+    in_flight: Vec<FuturesOrdered<BoxFuture<'static, Answered>>>,
+    n_in_flight: usize,
+    moving: VecDeque<Moving>,
+    /// Empty between two steps; kept for its room.
+    out: Vec<Batch>,
+    /// Rows of the result that is being handed to the sinks.
+    n_emitting: u64,
+}
+
+/// A batch that has come back from a lookup table.
+struct Answered {
+    lookup_idx: usize,
+    batch: Batch,
+    request: LookupRequest,
+    answers: Vec<LookupAnswer>,
+    arrived: Option<Instant>,
+}
+
+/// A batch on its way through the lookup joins: before lookup `lookup_idx`, or final behind the last one.
+struct Moving {
+    lookup_idx: usize,
+    batch: Batch,
+    arrived: Option<Instant>,
+}
+
+enum Event {
+    Answer(Answered),
+    Signal(usize, Option<Signal>),
+    Timer,
+}
+
+impl RuleTask {
+    /// A rule that is ready to run.
+    pub fn new(parts: RuleParts) -> Self {
+        let RuleParts { chain, ctx, inputs, lookups, sinks, metrics, tail, pulse, clock } = parts;
+        let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
+        RuleTask {
+            chain,
+            ctx,
+            inputs: Inputs::new(inputs),
+            lookups,
+            sinks,
+            metrics,
+            tail,
+            pulse,
+            clock,
+            in_flight,
+            n_in_flight: 0,
+            moving: VecDeque::new(),
+            out: Vec::new(),
+            n_emitting: 0,
+        }
+    }
+
+    /// Runs until the inputs have ended or closed and everything that they caused is with the sinks.
+    pub async fn run(&mut self) -> RuleEnd {
+        loop {
+            let event = match self.next_event().await {
+                Some(event) => event,
+                None if self.inputs.have_ended() => return RuleEnd::Done,
+                None => return RuleEnd::Stopped,
+            };
+            match event {
+                Event::Answer(answered) => self.join(answered),
+                Event::Timer => self.tick(),
+                Event::Signal(input_idx, Some(Signal::Rows { batch, arrived })) => {
+                    self.metrics.rows_in.add(batch.rows.len() as u64);
+                    if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
+                        self.tick();
+                    }
+                    self.step(0, Some(arrived), |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+                }
+                Event::Signal(input_idx, Some(Signal::End)) => {
+                    self.inputs.end(input_idx);
+                    self.step(0, None, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
+                }
+                Event::Signal(_, Some(Signal::Failed(message))) => return RuleEnd::Failed(message.to_string()),
+                Event::Signal(input_idx, None) => self.inputs.close(input_idx),
+            }
+            if let Err(end) = self.advance().await {
+                return end;
+            }
+        }
+    }
+
+    /// Counts what a rule that is cut short still held, as rows that nobody will process.
+    pub fn count_left_over(&mut self) {
+        let in_channels: u64 = self.inputs.drain_rows();
+        let moving: usize = self.moving.iter().map(|moving| moving.batch.rows.len()).sum();
+        let left_over = in_channels + moving as u64 + self.n_emitting;
+        self.metrics.dropped.add(DropReason::Shutdown, left_over);
+    }
+
+    /// `None` when no input is open and nothing is in flight.
+    async fn next_event(&mut self) -> Option<Event> {
+        let is_open = self.inputs.is_open();
+        if !is_open && self.n_in_flight == 0 {
+            return None;
+        }
+        let timer = self.chain.next_timer().filter(|_| is_open).map(|timer| {
+            let wait_ms = timer.saturating_sub(self.clock.now()).max(0);
+            Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).min(MAX_SLEEP)
+        });
+        let RuleTask { inputs, in_flight, n_in_flight, .. } = self;
+        let event = tokio::select! {
+            biased;
+            answered = poll_fn(|cx| poll_in_flight(in_flight, cx)), if *n_in_flight > 0 => {
+                *n_in_flight -= 1;
+                Event::Answer(answered)
+            }
+            () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => Event::Timer,
+            (input_idx, signal) = poll_fn(|cx| inputs.poll(cx)), if is_open && *n_in_flight < MAX_IN_FLIGHT => {
+                Event::Signal(input_idx, signal)
+            }
+        };
+        Some(event)
+    }
+
+    fn tick(&mut self) {
+        self.step(0, None, |chain, ctx, out| chain.tick(ctx, out));
+    }
+
+    fn join(&mut self, answered: Answered) {
+        let Answered { lookup_idx, batch, request, answers, arrived } = answered;
+        let is_dropped = |key: &Option<u32>| {
+            let answer = key.and_then(|key_idx| answers.get(key_idx as usize));
+            matches!(answer, Some(LookupAnswer::Drop))
+        };
+        let n_dropped = request.row_keys.iter().filter(|key| is_dropped(key)).count();
+        self.metrics.dropped.add(DropReason::Lookup, n_dropped as u64);
+        self.step(lookup_idx + 1, arrived, |chain, ctx, out| {
+            chain.lookup_join(lookup_idx, batch, &request, &answers, ctx, out);
+        });
+    }
+
+    /// One call into the chain; what comes out stands before lookup `lookup_idx`.
+    fn step(
+        &mut self,
+        lookup_idx: usize,
+        arrived: Option<Instant>,
+        call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>),
+    ) {
+        self.call(call);
+        self.moving.extend(self.out.drain(..).map(|batch| Moving { lookup_idx, batch, arrived }));
+    }
+
+    fn call<T>(&mut self, call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>) -> T) -> T {
+        self.ctx.now = self.clock.now();
+        self.pulse.set(self.ctx.now);
+        let result = call(&mut self.chain, &mut self.ctx, &mut self.out);
+        self.pulse.set(0);
+        let report = &mut self.ctx.report;
+        if report.n_late > 0 {
+            self.metrics.dropped.add(DropReason::Late, std::mem::take(&mut report.n_late));
+        }
+        if report.n_bad_timestamp > 0 {
+            self.metrics.dropped.add(DropReason::BadTimestamp, std::mem::take(&mut report.n_bad_timestamp));
+        }
+        if report.n_failed > 0 {
+            self.metrics.rows_failed.add(std::mem::take(&mut report.n_failed));
+        }
+        if let Some(error) = report.last_error.take() {
+            self.metrics.errors.report(error);
+        }
+        result
+    }
+
+    /// Moves what came out of the chain on: to the next lookup, or to the sinks.
+    async fn advance(&mut self) -> Result<(), RuleEnd> {
+        while let Some(Moving { lookup_idx, batch, arrived }) = self.moving.pop_front() {
+            let Some(driver) = self.lookups.get(lookup_idx).map(Arc::clone) else {
+                self.emit(batch, arrived).await?;
+                continue;
+            };
+            let request = self.call(|chain, ctx, _| chain.lookup_keys(lookup_idx, &batch, ctx));
+            let Some(in_flight) = self.in_flight.get_mut(lookup_idx) else { continue };
+            self.n_in_flight += 1;
+            in_flight.push_back(Box::pin(async move {
+                let answers = if request.keys.is_empty() { Vec::new() } else { driver.answer(&request.keys).await };
+                Answered { lookup_idx, batch, request, answers, arrived }
+            }));
+        }
+        Ok(())
+    }
+
+    async fn emit(&mut self, batch: Batch, arrived: Option<Instant>) -> Result<(), RuleEnd> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.n_emitting = batch.rows.len() as u64;
+        let batch = Arc::new(batch);
+        for (sink_idx, sink) in self.sinks.iter().enumerate() {
+            let is_open = match sink.try_send(Arc::clone(&batch)) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(batch)) => {
+                    let started = Instant::now();
+                    let sent = sink.send(batch).await;
+                    self.metrics.blocked_us.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+                    sent.is_ok()
+                }
+            };
+            if !is_open {
+                return Err(RuleEnd::Failed(format!("sink number {sink_idx} has stopped taking results")));
+            }
+        }
+        let n_rows = std::mem::take(&mut self.n_emitting);
+        self.metrics.rows_out.add(n_rows);
+        if let Some(arrived) = arrived {
+            self.metrics.latency.observe(arrived.elapsed(), n_rows);
+        }
+        self.tail.send(&batch);
+        Ok(())
+    }
+}
+
+/// The next batch that a lookup table has answered for, later lookups first, so that what is nearly done makes room.
+fn poll_in_flight(
+    in_flight: &mut [FuturesOrdered<BoxFuture<'static, Answered>>],
+    cx: &mut Context<'_>,
+) -> Poll<Answered> {
+    for stage in in_flight.iter_mut().rev() {
+        if let Poll::Ready(Some(answered)) = stage.poll_next_unpin(cx) {
+            return Poll::Ready(answered);
+        }
+    }
+    Poll::Pending
+}
+
+/// The channels of a rule's inputs, read in turn.
+struct Inputs {
+    /// `None` where the input has ended or closed.
+    receivers: Vec<Option<mpsc::Receiver<Signal>>>,
+    n_ended: usize,
+    /// Where the next round begins.
+    first: usize,
+}
+
+impl Inputs {
+    fn new(receivers: Vec<mpsc::Receiver<Signal>>) -> Self {
+        Inputs { receivers: receivers.into_iter().map(Some).collect(), n_ended: 0, first: 0 }
+    }
+
+    fn is_open(&self) -> bool {
+        self.receivers.iter().any(Option::is_some)
+    }
+
+    fn have_ended(&self) -> bool {
+        self.n_ended == self.receivers.len()
+    }
+
+    /// Empties the channels and gives the number of rows that were in them.
+    fn drain_rows(&mut self) -> u64 {
+        let mut n_rows = 0;
+        for receiver in self.receivers.iter_mut().flatten() {
+            while let Ok(signal) = receiver.try_recv() {
+                if let Signal::Rows { batch, .. } = signal {
+                    n_rows += batch.rows.len() as u64;
+                }
+            }
+        }
+        n_rows
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<Signal>)> {
+        let n_inputs = self.receivers.len();
+        for offset in 0..n_inputs {
+            let input_idx = (self.first + offset) % n_inputs;
+            if let Some(Some(receiver)) = self.receivers.get_mut(input_idx)
+                && let Poll::Ready(signal) = receiver.poll_recv(cx)
+            {
+                self.first = input_idx + 1;
+                return Poll::Ready((input_idx, signal));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn end(&mut self, input_idx: usize) {
+        self.n_ended += 1;
+        self.close(input_idx);
+    }
+
+    fn close(&mut self, input_idx: usize) {
+        if let Some(receiver) = self.receivers.get_mut(input_idx) {
+            *receiver = None;
+        }
+    }
+}
