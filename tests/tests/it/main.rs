@@ -1,3 +1,4 @@
 //! Suites against real services. One binary, so that it links once and the services are shared.
 
+mod example;
 mod services;

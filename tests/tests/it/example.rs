@@ -1,0 +1,85 @@
+//! The example that the README shows, as a user runs it: from a real broker, through a real database, into a real InfluxDB 2
+//! and back to the broker.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sluice_tests::mqtt::MqttClient;
+use sluice_tests::services::{InfluxDb2, Mosquitto, Postgres, unique};
+use sluice_tests::sluice::Sluice;
+use sluice_tests::wait;
+use sqlx::{Connection, Executor, PgConnection};
+use tempfile::TempDir;
+
+/// The folder of an example.
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name)
+}
+
+/// A copy of an example with other addresses in it.
+fn adapted(name: &str, replacements: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(example(name)).unwrap() {
+        let file = file.unwrap();
+        let mut text = std::fs::read_to_string(file.path()).unwrap();
+        for (from, to) in replacements {
+            text = text.replace(from, to);
+        }
+        std::fs::write(folder.path().join(file.file_name()), text).unwrap();
+    }
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
+    let (broker, postgres, influx) = tokio::join!(Mosquitto::start(), Postgres::start(), InfluxDb2::shared());
+    let (broker, postgres) = (broker.unwrap(), postgres.unwrap());
+    let mut database = PgConnection::connect(&postgres.url()).await.unwrap();
+    database.execute("CREATE TABLE \"myTable\" (id bigint PRIMARY KEY, site text, owner text)").await.unwrap();
+    database.execute("INSERT INTO \"myTable\" VALUES (1, 'north', 'ada'), (2, 'south', NULL)").await.unwrap();
+
+    let measurement = unique("readings");
+    let files = adapted(
+        "mqtt-lookup-influx",
+        &[
+            ("tcp://mosquitto:1883", &broker.url()),
+            ("http://influxdb:8086", &influx.url()),
+            ("postgres://sluice:secret@postgres:5432/postgres", &postgres.url()),
+            ("token-of-influxdb", InfluxDb2::TOKEN),
+            ("measurement: readings", &format!("measurement: {measurement}")),
+        ],
+    );
+    let mut sluice = Sluice::run_ready(files.path(), &[]).await.unwrap();
+
+    let client = MqttClient::connect(broker.port());
+    client.subscribe("out/#").await.unwrap();
+    for (id, temperature) in [(1, 21.5), (3, 0.0), (2, 19.0), (1, 22.0)] {
+        client.publish("demo", json!({"id": id, "temperature": temperature}).to_string()).await.unwrap();
+    }
+    client.wait_rows(3).await;
+    let received: Vec<(String, serde_json::Value)> =
+        client.received().into_iter().map(|(topic, body)| (topic, serde_json::from_slice(&body).unwrap())).collect();
+    assert_eq!(
+        received,
+        [
+            ("out/north".to_owned(), json!({"id": 1, "temperature": 21.5, "site": "north", "owner": "ada"})),
+            ("out/south".to_owned(), json!({"id": 2, "temperature": 19, "site": "south", "owner": null})),
+            ("out/north".to_owned(), json!({"id": 1, "temperature": 22, "site": "north", "owner": "ada"})),
+        ]
+    );
+
+    let values = wait::until("three points in influxdb", || async {
+        let points = influx.points(&measurement).await.unwrap();
+        (points.len() == 3).then_some(points)
+    })
+    .await;
+    let mut values: Vec<&str> = values.iter().map(|(_, _, value)| value.as_str()).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["19", "21.5", "22"]);
+
+    sluice.terminate().unwrap();
+    assert!(sluice.ended().await.success(), "{}", sluice.stderr().join("\n"));
+    assert!(sluice.stdout().is_empty(), "standard output is for rows only");
+    let log = sluice.stderr().join("\n");
+    assert!(!log.contains("secret@") && !log.contains(InfluxDb2::TOKEN), "a secret is in the log: {log}");
+}
