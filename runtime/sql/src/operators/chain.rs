@@ -160,6 +160,17 @@ impl Chain {
         }
     }
 
+    /// Nothing older than `watermark` comes any more: moves event time on by itself, without a row.
+    pub fn advance_watermark(&mut self, watermark: Timestamp, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+        let mut output = self.output();
+        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        if let Some(watermark) = flow.watermark.as_mut().and_then(|own| own.move_to(watermark)) {
+            flow.release();
+            flow.advance_window(watermark);
+        }
+        self.finish(output, out);
+    }
+
     /// Input `input` has ended. After the last one, open windows are flushed unless the rule says otherwise.
     pub fn end_input(&mut self, input: usize, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
         if let Some(ended) = self.work.ended.get_mut(input) {
@@ -275,7 +286,7 @@ fn in_place(stages: &Stages) -> InPlace {
         && tail.having.is_none()
         && tail.row_numbers.is_empty()
         && tail.limit.is_none()
-        && tail.per_row;
+        && tail.expand.is_none();
     match &stages.window {
         Some(window) if window.incremental => InPlace::Accumulate,
         None if only_items => InPlace::Project,

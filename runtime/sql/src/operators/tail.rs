@@ -94,11 +94,11 @@ fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
         }
         match project(&row.values, row.ts, window, run) {
             Ok(projected) => match &tail.expand {
-                None => run.out.push(projected),
+                None => push(projected, run),
                 Some(expand) => match expanded(expand, projected) {
                     Ok(rows) => {
                         let room = limit - (run.out.n_rows() - before);
-                        rows.into_iter().take(room).for_each(|row| run.out.push(row));
+                        rows.into_iter().take(room).for_each(|row| push(row, run));
                     }
                     Err(error) => run.fail(&Failure { error, span: expand.span }),
                 },
@@ -106,8 +106,15 @@ fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
             Err(failure) => run.fail(&failure),
         }
     }
-    if was_empty || run.out.n_rows() > before {
+    if !tail.per_row && (was_empty || run.out.n_rows() > before) {
         run.out.close(window);
+    }
+}
+
+fn push(row: Row, run: &mut Run<'_>) {
+    run.out.push(row);
+    if run.stages.tail.per_row {
+        run.out.close_row();
     }
 }
 

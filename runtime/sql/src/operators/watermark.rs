@@ -70,7 +70,8 @@ impl Watermark {
         self.move_to(newest.saturating_sub(self.tolerance))
     }
 
-    fn move_to(&mut self, watermark: Timestamp) -> Option<Timestamp> {
+    /// Moves the watermark to a time. The new one, if it has moved.
+    pub fn move_to(&mut self, watermark: Timestamp) -> Option<Timestamp> {
         (watermark > self.current).then(|| {
             self.current = watermark;
             watermark

@@ -4,8 +4,12 @@
 
 mod bind;
 mod call;
+mod checks;
 mod explain;
 mod fold;
+mod items;
+mod layout;
+mod lookup_join;
 mod push_down;
 mod select;
 mod sources;
