@@ -1,13 +1,12 @@
 //! Static checks of a whole statement.
 
-
 use smol_str::SmolStr;
 
+use super::SourceKind;
 use super::bind::Alias;
 use super::items::output_name;
 use super::select::Planner;
 use super::walk::{unnested, walk};
-use super::SourceKind;
 use crate::function::Body;
 use crate::sql::ast;
 use crate::sql::ast::JoinKind;

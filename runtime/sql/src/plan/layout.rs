@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::select::Planner;
 use super::sources::Origin;
 use super::stages::{SlotName, Stages};

@@ -6,13 +6,13 @@ use smol_str::SmolStr;
 
 use super::LookupPlan;
 use super::bind::Clause;
+use super::push_down;
 use super::select::Planner;
 use super::stages::LookupStage;
 use super::walk::{conjuncts, unnested, walk};
-use super::push_down;
+use crate::sql::SqlError;
 use crate::sql::ast;
 use crate::sql::ast::{BinaryOp, JoinKind};
-use crate::sql::SqlError;
 
 impl<'a> Planner<'a> {
     /// A lookup join: equalities with a column of the table become keys, everything else of `ON` a condition on matches.

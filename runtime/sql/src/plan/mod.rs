@@ -22,8 +22,8 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::function::Registry;
-use crate::sql::ast::{Field, JoinKind, Select};
-use crate::sql::{Span, SqlError, SqlErrors};
+use crate::sql::ast::{Field, JoinKind, Select, Statement};
+use crate::sql::{Span, SqlError, SqlErrors, parse_statement};
 use crate::value::{Schema, Type};
 
 pub(crate) use bind::literal_value;
@@ -144,9 +144,17 @@ pub fn plan_rule(
     functions: &Registry,
     options: &RuleOptions,
 ) -> Result<RulePlan, SqlErrors> {
-    let _ = (catalog, functions, options, Span::default());
-    let error = SqlError::new(Span::default(), "parsing is not built yet");
-    Err(SqlErrors { sql: sql.to_owned(), errors: vec![error] })
+    let refused = |errors| SqlErrors { sql: sql.to_owned(), errors };
+    match parse_statement(sql)? {
+        Statement::Select(select) => plan_statement(&select, catalog, functions, options).map_err(refused),
+        _ => {
+            let start = Span { line: 1, column: 1, end_line: 1, end_column: 2 };
+            Err(refused(vec![SqlError::new(
+                start,
+                "a rule is a SELECT; definitions of streams and tables stand apart",
+            )]))
+        }
+    }
 }
 
 /// As [`plan_rule`], for a statement that has been parsed.

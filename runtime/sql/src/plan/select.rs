@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-
 use super::bind::{Aggregates, Binder, Clause};
 use super::sources::{Origin, find_sources};
-use super::stages::{
-    Expand, InputStage, Item, JoinStage, SortKey, Stages,
-    TailStage, WindowKind, WindowStage,
-};
+use super::stages::{Expand, InputStage, Item, JoinStage, SortKey, Stages, TailStage, WindowKind, WindowStage};
 use super::walk::conjuncts;
 use super::{Catalog, RuleOptions, RulePlan, SourceKind, push_down};
 use crate::expr::{Expr, ExprKind};
