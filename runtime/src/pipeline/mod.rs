@@ -35,3 +35,5 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("internal error: {}", text.unwrap_or("panic without a message"))
 }
 
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! A source and a sink that a test holds in its hands, found by their `DATASOURCE` or `id` option.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sluice_sql::{Object, Value};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::connection::ConnectorContext;
+use crate::definition::{Definitions, Origin, RuleDef, SinkDef, StreamDef};
+use crate::error::{ConfigError, ConnectorError};
+use crate::options::Options;
+use crate::pipeline::{Engine, Settings};
+use crate::registry::Registry;
+use crate::sink::{Output, Sink, SinkArgs, SinkError, SinkType, Takes};
+use crate::source::{Gives, Ingest, Items, Source, SourceArgs, SourceContext, SourceRow, SourceType};
+
+/// What a scripted source does next.
+pub enum Step {
+    /// Gives rows with these numbers.
+    Rows(Vec<i64>),
+    /// Fails, and can be connected again.
+    Fail(&'static str),
+    /// Panics.
+    Panic,
+    /// Has ended.
+    End,
+}
+
+/// The test's end of a source. A rule's source takes the script over from the one before it.
+#[derive(Clone)]
+pub struct Script {
+    steps: mpsc::UnboundedSender<Step>,
+    taken: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Step>>>,
+    pub state: Arc<Mutex<ScriptState>>,
+}
+
+#[derive(Default)]
+pub struct ScriptState {
+    /// Tries to connect that still fail.
+    pub n_refusals: usize,
+    pub n_connected: usize,
+    pub n_closed: usize,
+    pub acked: Vec<u64>,
+    pub n_given: u64,
+}
+
+impl Script {
+    pub fn play(&self, step: Step) {
+        self.steps.send(step).unwrap();
+    }
+
+    pub fn rows(&self, numbers: impl IntoIterator<Item = i64>) {
+        self.play(Step::Rows(numbers.into_iter().collect()));
+    }
+
+    pub fn with<T>(&self, look: impl FnOnce(&mut ScriptState) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The test's end of a sink.
+#[derive(Clone)]
+pub struct Collected {
+    state: Arc<Mutex<CollectedState>>,
+    /// One permit per write; closed = no limit.
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct CollectedState {
+    numbers: Vec<i64>,
+    n_columns: Vec<usize>,
+    n_closed: usize,
+    panics: bool,
+}
+
+impl Collected {
+    /// Writes wait until [`Collected::open`].
+    pub fn blocked() -> Self {
+        Collected { state: Arc::default(), permits: Arc::new(Semaphore::new(0)) }
+    }
+
+    pub fn open(&self) {
+        self.permits.close();
+    }
+
+    pub fn numbers(&self) -> Vec<i64> {
+        self.with(|state| state.numbers.clone())
+    }
+
+    pub fn n_closed(&self) -> usize {
+        self.with(|state| state.n_closed)
+    }
+
+    pub fn panic_on_write(&self) {
+        self.with(|state| state.panics = true);
+    }
+
+    /// For each row, how many columns it had.
+    pub fn n_columns(&self) -> Vec<usize> {
+        self.with(|state| state.n_columns.clone())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut CollectedState) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+static SCRIPTS: Mutex<Option<HashMap<String, Script>>> = Mutex::new(None);
+static SINKS: Mutex<Option<HashMap<String, Collected>>> = Mutex::new(None);
+
+fn find<T: Clone>(list: &Mutex<Option<HashMap<String, T>>>, name: &str) -> Option<T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(name).cloned()
+}
+
+fn keep<T>(list: &Mutex<Option<HashMap<String, T>>>, name: &str, item: T) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(name.to_owned(), item);
+}
+
+/// A source that streams with the datasource `name` read. Names are unique over all tests.
+pub fn script(name: &str) -> Script {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let script = Script { steps: sender, taken: Arc::new(tokio::sync::Mutex::new(receiver)), state: Arc::default() };
+    keep(&SCRIPTS, name, script.clone());
+    script
+}
+
+/// A sink that collects what the sinks with the id `name` write.
+pub fn collected(name: &str) -> Collected {
+    let collected = blocked(name);
+    collected.open();
+    collected
+}
+
+/// As [`collected`], but it takes nothing before it is opened.
+pub fn blocked(name: &str) -> Collected {
+    let collected = Collected::blocked();
+    keep(&SINKS, name, collected.clone());
+    collected
+}
+
+struct ScriptSource(Script);
+
+#[async_trait]
+impl Source for ScriptSource {
+    async fn connect(&mut self, _ctx: &SourceContext) -> Result<(), ConnectorError> {
+        self.0.with(|state| {
+            if state.n_refusals > 0 {
+                state.n_refusals -= 1;
+                return Err(ConnectorError::external("nobody there"));
+            }
+            state.n_connected += 1;
+            Ok(())
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Ingest>, ConnectorError> {
+        let step = self.0.taken.lock().await.recv().await;
+        match step {
+            Some(Step::Rows(numbers)) => {
+                let row = |n: i64| SourceRow {
+                    object: Arc::new(Object::from_iter([("n", Value::Int(n)), ("twice", Value::Int(2 * n))])),
+                    meta: None,
+                    ts: None,
+                };
+                let ack = self.0.with(|state| {
+                    state.n_given += 1;
+                    state.n_given
+                });
+                Ok(Some(Ingest { items: Items::Rows(numbers.into_iter().map(row).collect()), ack: Some(ack) }))
+            }
+            Some(Step::Fail(message)) => Err(ConnectorError::external(message)),
+            Some(Step::Panic) => panic!("a source may break"),
+            Some(Step::End) | None => Ok(None),
+        }
+    }
+
+    fn ack(&mut self, ack: u64) {
+        self.0.with(|state| state.acked.push(ack));
+    }
+
+    async fn close(&mut self) {
+        self.0.with(|state| state.n_closed += 1);
+    }
+}
+
+struct CollectSink(Collected);
+
+#[async_trait]
+impl Sink for CollectSink {
+    async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
+        ctx.health.up();
+        Ok(())
+    }
+
+    async fn write(&mut self, output: Output<'_>) -> Result<(), SinkError> {
+        // An error means that the semaphore is closed: no limit.
+        if let Ok(permit) = self.0.permits.acquire().await {
+            permit.forget();
+        }
+        let Output::Rows(batches) = output else { panic!("the sink takes rows") };
+        self.0.with(|state| {
+            assert!(!state.panics, "a sink may break");
+            for batch in batches {
+                for row in &batch.rows {
+                    let object = batch.schema.to_object(row);
+                    let number = match object.get("n") {
+                        Some(Value::Int(n)) => *n,
+                        other => panic!("n is {other:?}"),
+                    };
+                    state.numbers.push(number);
+                    state.n_columns.push(object.len());
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        self.0.with(|state| state.n_closed += 1);
+    }
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CollectOptions {
+    id: String,
+}
+
+fn build_source(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
+    match find(&SCRIPTS, args.datasource) {
+        Some(script) => Ok(Box::new(ScriptSource(script))),
+        None => Err(ConfigError::new("datasource", "there is no such script")),
+    }
+}
+
+fn build_sink(args: &SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError> {
+    let CollectOptions { id } = args.options.parse()?;
+    match find(&SINKS, &id) {
+        Some(collected) => Ok(Box::new(CollectSink(collected))),
+        None => Err(ConfigError::new("id", "there is no such sink")),
+    }
+}
+
+pub fn registry() -> Registry {
+    Registry::builtin()
+        .with_source(SourceType {
+            name: "script",
+            docs: "",
+            schema: || schemars::Schema::default(),
+            gives: Gives::Rows,
+            build: build_source,
+        })
+        .with_sink(SinkType {
+            name: "collect",
+            docs: "",
+            schema: || schemars::schema_for!(CollectOptions),
+            takes: Takes::Rows,
+            templates: &[],
+            build: build_sink,
+        })
+}
+
+pub fn engine() -> Engine {
+    Engine::new(Settings::new(registry()))
+}
+
+/// A schemaless stream that reads the script `name` and has that name itself.
+pub fn stream(name: &str) -> StreamDef {
+    StreamDef {
+        name: name.to_owned(),
+        connector: "script".to_owned(),
+        datasource: name.to_owned(),
+        format: "json".to_owned(),
+        fields: Vec::new(),
+        timestamp: None,
+        timestamp_format: None,
+        strict: false,
+        shared: false,
+        delimiter: None,
+        retain: None,
+        options: Options::default(),
+        origin: Origin::default(),
+    }
+}
+
+pub fn shared(name: &str) -> StreamDef {
+    StreamDef { shared: true, ..stream(name) }
+}
+
+/// A rule that writes to the sink with its own name as id.
+pub fn rule(name: &str, sql: &str) -> RuleDef {
+    let id = serde_json::Map::from_iter([("id".to_owned(), name.into())]);
+    RuleDef {
+        name: name.to_owned(),
+        sql: sql.to_owned(),
+        sinks: vec![SinkDef { connector: "collect".to_owned(), options: Options(id) }],
+        options: Default::default(),
+        buffer_batches: 4,
+        suspend: false,
+        origin: Origin::default(),
+    }
+}
+
+pub fn definitions<const S: usize, const R: usize>(streams: [StreamDef; S], rules: [RuleDef; R]) -> Definitions {
+    Definitions { streams: streams.into(), tables: Vec::new(), rules: rules.into() }
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "waited in vain: {what}");
+}
