@@ -1,15 +1,11 @@
-//! Rows and values as JSON text. Decoding has a file of its own.
-//!
-//! Numbers print as Go's JSON does (`3`, not `3.0`, for a float without a fraction; an exponent below 1e-6 and from 1e21 on), bytes
-//! as base64, instants as RFC 3339 with their offset. What JSON has no text for (NaN, infinities) is `null`.
+//! Rows as JSON text. How a value prints is [`sluice_sql::value::json`]'s matter; decoding has a file of its own.
 
-use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::engine::general_purpose::STANDARD;
 use sluice_sql::value::ColumnKind;
-use sluice_sql::{Batch, Object, Row, Schema, Value};
+pub use sluice_sql::value::json::{Rfc3339, write_float, write_object, write_string, write_value};
+use sluice_sql::{Batch, Row, Schema, Value};
 
 use super::{EncodeArgs, Encoder, FormatError};
 use crate::error::ConfigError;
@@ -132,99 +128,10 @@ impl Layout {
     }
 }
 
-/// Appends a value as JSON.
-pub fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Missing | Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Int(int) => append(out, int),
-        Value::Uint(uint) => append(out, uint),
-        Value::Float(float) => write_float(*float, out),
-        Value::String(text) => write_string(text, out),
-        Value::Bytes(bytes) => {
-            out.push(b'"');
-            append(out, &base64::display::Base64Display::new(bytes, &STANDARD));
-            out.push(b'"');
-        }
-        Value::Datetime(zoned) => {
-            out.push(b'"');
-            append(out, &Rfc3339(zoned));
-            out.push(b'"');
-        }
-        Value::Array(values) => {
-            out.push(b'[');
-            for (value_idx, value) in values.iter().enumerate() {
-                if value_idx > 0 {
-                    out.push(b',');
-                }
-                write_value(value, out);
-            }
-            out.push(b']');
-        }
-        Value::Object(object) => write_object(object, out),
-        Value::Raw(raw) => out.extend_from_slice(raw.text()),
-    }
-}
-
-/// Appends an object as JSON, members in their order; missing ones are left out.
-pub fn write_object(object: &Object, out: &mut Vec<u8>) {
-    out.push(b'{');
-    let start = out.len();
-    for (name, value) in object.iter().filter(|(_, value)| !matches!(value, Value::Missing)) {
-        if out.len() > start {
-            out.push(b',');
-        }
-        write_string(name, out);
-        out.push(b':');
-        write_value(value, out);
-    }
-    out.push(b'}');
-}
-
-/// Appends a text in quotes.
-pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    sonic_rs::to_writer(out, text).expect("a text always has a JSON form, and writing to memory does not fail");
-}
-
-/// Appends a float in Go's form; `null` if it is not finite.
-pub fn write_float(float: f64, out: &mut Vec<u8>) {
-    let magnitude = float.abs();
-    if !float.is_finite() {
-        out.extend_from_slice(b"null");
-    } else if magnitude < 1e15 && float.fract() == 0.0 && !(float == 0.0 && float.is_sign_negative()) {
-        append(out, &(float as i64));
-    } else if magnitude >= 1e21 {
-        let text = format!("{float:e}");
-        out.extend_from_slice(text.replace('e', "e+").as_bytes());
-    } else if magnitude < 1e-6 && float != 0.0 {
-        append(out, &format_args!("{float:e}"));
-    } else {
-        append(out, &float);
-    }
-}
-
-/// An instant as `2026-01-02T03:04:05.678Z`, or with its offset.
-pub struct Rfc3339<'a>(pub &'a jiff::Zoned);
-
-impl std::fmt::Display for Rfc3339<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let offset = self.0.offset();
-        if offset.seconds() == 0 {
-            self.0.timestamp().fmt(f)
-        } else {
-            self.0.timestamp().display_with_offset(offset).fmt(f)
-        }
-    }
-}
-
-fn append(out: &mut Vec<u8>, text: &impl std::fmt::Display) {
-    write!(out, "{text}").expect("writing to memory does not fail");
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use sluice_sql::Object;
     use sluice_sql::value::{Column, RawObject};
 
     use super::*;
@@ -248,38 +155,6 @@ mod tests {
 
     fn object(members: &[(&str, Value)]) -> Value {
         Value::Object(Arc::new(members.iter().map(|(name, value)| (*name, value.clone())).collect()))
-    }
-
-    #[test]
-    fn values() {
-        let zoned = |text: &str| Value::Datetime(Arc::new(text.parse().unwrap()));
-        let cases = [
-            (Value::Null, "null"),
-            (Value::Bool(true), "true"),
-            (Value::Int(i64::MIN), "-9223372036854775808"),
-            (Value::Uint(u64::MAX), "18446744073709551615"),
-            (Value::Float(3.0), "3"),
-            (Value::Float(-0.0), "-0"),
-            (Value::Float(0.1), "0.1"),
-            (Value::Float(1e20), "100000000000000000000"),
-            (Value::Float(1e21), "1e+21"),
-            (Value::Float(1.5e300), "1.5e+300"),
-            (Value::Float(1e-6), "0.000001"),
-            (Value::Float(1e-7), "1e-7"),
-            (Value::Float(f64::NAN), "null"),
-            (Value::Float(f64::NEG_INFINITY), "null"),
-            (Value::string("a\"b\\c\n\u{1}é😀</p>"), r#""a\"b\\c\n\u0001é😀</p>""#),
-            (Value::Bytes(Bytes::from_static(b"\x00\xff!")), r#""AP8h""#),
-            (zoned("2026-01-02T03:04:05.5+00:00[UTC]"), r#""2026-01-02T03:04:05.5Z""#),
-            (zoned("2026-07-02T03:04:05+02:00[Europe/Berlin]"), r#""2026-07-02T03:04:05+02:00""#),
-            (Value::Array(Arc::new(vec![Value::Int(1), Value::Missing, Value::string("x")])), r#"[1,null,"x"]"#),
-            (object(&[("b", Value::Int(1)), ("gone", Value::Missing), ("a", Value::Null)]), r#"{"b":1,"a":null}"#),
-        ];
-        for (value, expected) in cases {
-            let mut out = Vec::new();
-            write_value(&value, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected, "{value:?}");
-        }
     }
 
     #[test]

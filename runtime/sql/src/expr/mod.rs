@@ -151,21 +151,15 @@ impl std::fmt::Debug for Call {
     }
 }
 
-/// A value as an instant.
+/// A value as an instant, text in the rule's zone.
 pub(crate) fn to_datetime(
     value: &Value,
-    _format: Option<&str>,
-    zone: &jiff::tz::TimeZone,
+    format: Option<&str>,
+    rule: &RuleContext,
 ) -> Result<jiff::Zoned, crate::function::EvalError> {
-    let timestamp = match value {
-        Value::Datetime(datetime) => return Ok(jiff::Zoned::clone(datetime)),
-        Value::Int(ms) => jiff::Timestamp::from_millisecond(*ms).ok(),
-        Value::Float(ms) => jiff::Timestamp::from_millisecond(*ms as i64).ok(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    let error = || crate::function::EvalError::new(format!("a {} is no datetime", value.kind_name()));
-    timestamp.map(|timestamp: jiff::Timestamp| timestamp.to_zoned(zone.clone())).ok_or_else(error)
+    let format = format.map(crate::value::datetime::Format::new).transpose().map_err(crate::function::EvalError)?;
+    crate::value::datetime::to_datetime(value, format.as_ref(), &rule.time_zone, rule.now)
+        .map_err(crate::function::EvalError)
 }
 
 impl Expr {

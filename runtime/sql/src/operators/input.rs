@@ -36,7 +36,7 @@ fn converted(value: &Value, ty: &Type, rule: &RuleContext) -> Option<Value> {
         (Type::Float, Value::Int(int)) => Value::Float(*int as f64),
         (Type::Float, Value::Uint(uint)) => Value::Float(*uint as f64),
         (Type::Datetime, _) => {
-            let datetime = crate::expr::to_datetime(value, None, &rule.time_zone).ok()?;
+            let datetime = crate::expr::to_datetime(value, None, rule).ok()?;
             Value::Datetime(datetime.into())
         }
         _ => return None,
@@ -66,7 +66,7 @@ pub(super) fn event_time(stage: &InputStage, row: &Row, rule: &RuleContext) -> R
         Value::Float(ts) => Ok(*ts as Timestamp),
         value if value.is_null() => Err(EvalError::new("the row has no timestamp")),
         value => {
-            let datetime = crate::expr::to_datetime(value, format.as_deref(), &rule.time_zone)?;
+            let datetime = crate::expr::to_datetime(value, format.as_deref(), rule)?;
             Ok(datetime.timestamp().as_millisecond())
         }
     }

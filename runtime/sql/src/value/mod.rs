@@ -1,8 +1,11 @@
 //! What flows: values, rows, batches and the schema that names their slots.
 //!
-//! Start at [`Batch`]. Coercion rules and datetimes have a file each.
+//! Start at [`Batch`]. Coercion rules, datetimes and JSON have a file each.
 
 mod batch;
+pub mod coerce;
+pub mod datetime;
+pub mod json;
 mod key;
 mod object;
 mod raw;
