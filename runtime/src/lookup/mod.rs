@@ -1,6 +1,8 @@
 //! Lookup tables: one connector per file. No caching, retries or timeouts here: those are `pipeline`'s.
 
+use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_sql::operators::LookupKey;
@@ -9,7 +11,9 @@ use sluice_sql::{Row, Schema};
 use smol_str::SmolStr;
 
 use crate::connection::ConnectorContext;
+use crate::definition::LookupTableDef;
 use crate::error::{ConfigError, ConnectorError};
+use crate::format::slots::Slots;
 use crate::options::Options;
 
 /// The lookup tables that are built in. A new one is a new file and a line here.
@@ -26,39 +30,85 @@ pub struct LookupType {
     pub schema: fn() -> schemars::Schema,
     /// Checks the options and makes the table's connector for one join; no I/O.
     pub build: fn(&LookupArgs<'_>) -> Result<Arc<dyn LookupSource>, ConfigError>,
+    /// For tables that fill themselves as soon as they are defined, rule or not: begins that, until the handle is dropped.
+    /// `None` for tables whose rows are elsewhere.
+    pub open: Option<fn(&TableArgs<'_>, &ConnectorContext) -> Result<TableHandle, ConfigError>>,
 }
 
-/// What a lookup is made from: the table, and what one join wants of it.
-pub struct LookupArgs<'a> {
+/// What a table is made from.
+#[derive(Clone, Copy)]
+pub struct TableArgs<'a> {
     /// The table's SQL name, for messages.
     pub table: &'a str,
     /// `DATASOURCE`
     pub datasource: &'a str,
+    /// `FORMAT`, for connectors whose values are bytes.
+    pub format: &'a str,
     /// `KEY`
     pub key: Option<&'a str>,
     /// Declared columns; none = schemaless.
     pub fields: &'a [Field],
+    /// How long one lookup may take, connecting included. The caller keeps to it; the connector may tell the far side.
+    pub timeout: Duration,
     /// Connector options.
     pub options: &'a Options,
+}
+
+impl<'a> TableArgs<'a> {
+    /// The arguments that a definition gives.
+    pub fn new(def: &'a LookupTableDef) -> Self {
+        TableArgs {
+            table: &def.name,
+            datasource: &def.datasource,
+            format: &def.format,
+            key: def.key.as_deref(),
+            fields: &def.fields,
+            timeout: def.timeout,
+            options: &def.options,
+        }
+    }
+}
+
+/// What a lookup is made from: the table, and what one join wants of it.
+pub struct LookupArgs<'a> {
+    /// The table.
+    pub table: TableArgs<'a>,
     /// The columns that the keys' values belong to, in order.
     pub key_columns: &'a [SmolStr],
     /// What each returned row holds: fields by name, or one star slot with the whole row as an object.
     pub columns: &'a Arc<Schema>,
 }
 
+impl LookupArgs<'_> {
+    /// Turns objects into the rows that this join wants, with the table's declared types.
+    pub fn slots(&self) -> Slots {
+        Slots::new(self.columns, self.table.fields)
+    }
+}
+
+/// Keeps an open table going; dropping it lets go.
+pub type TableHandle = Arc<dyn Any + Send + Sync>;
+
+/// What was found for one key: the matching rows, none for a miss. An error is about this key alone (its row can't be read),
+/// and must not keep the other keys from their rows.
+pub type Found = Result<Vec<Row>, ConnectorError>;
+
 /// A connector that finds rows by key. Bring your own: implement this, list it with
 /// [`Registry::with_lookup`](crate::Registry::with_lookup).
 #[async_trait]
 pub trait LookupSource: Send + Sync {
-    /// Called before the first lookup, and again after a failed one that is worth a retry.
+    /// Called before the first lookup, and again after one that failed. Never called twice at a time.
     async fn connect(&self, _ctx: &ConnectorContext) -> Result<(), ConnectorError> {
         Ok(())
     }
 
-    /// The rows for each key: same length and order as `keys`. No match is an empty list, not an error. Keys are distinct and
-    /// hold no nulls. Called concurrently.
-    async fn lookup(&self, keys: &[LookupKey]) -> Result<Vec<Vec<Row>>, ConnectorError>;
+    /// What is found for each key: same length and order as `keys`. No match is an empty list, not an error. Keys are distinct
+    /// and hold no nulls. Called concurrently; may be dropped half-way, when it takes too long.
+    ///
+    /// # Errors
+    /// When the table as a whole could not be asked.
+    async fn lookup(&self, keys: &[LookupKey]) -> Result<Vec<Found>, ConnectorError>;
 
-    /// Lets go of the far side.
+    /// Lets go of the far side. Called once, after the last lookup.
     async fn close(&self) {}
 }

@@ -20,6 +20,7 @@ pub mod exposition;
 pub mod feed;
 mod generation;
 pub mod lookup;
+mod lookup_cache;
 pub mod metrics;
 pub mod rule;
 pub mod sink;
