@@ -32,8 +32,11 @@ pub struct LookupType {
     pub build: fn(&LookupArgs<'_>) -> Result<Arc<dyn LookupSource>, ConfigError>,
     /// For tables that fill themselves as soon as they are defined, rule or not: begins that, until the handle is dropped.
     /// `None` for tables whose rows are elsewhere.
-    pub open: Option<fn(&TableArgs<'_>, &ConnectorContext) -> Result<TableHandle, ConfigError>>,
+    pub open: Option<OpenTable>,
 }
+
+/// Checks a table's options and begins to fill it.
+pub type OpenTable = fn(&TableArgs<'_>, &ConnectorContext) -> Result<TableHandle, ConfigError>;
 
 /// What a table is made from.
 #[derive(Clone, Copy)]
