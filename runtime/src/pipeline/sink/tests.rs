@@ -226,6 +226,84 @@ async fn messages_per_option() {
 }
 
 #[tokio::test]
+async fn templates_make_messages() {
+    let two = || vec![grouped(numbers(1..3), &[2])];
+    let list = r#"{{range $i, $r := .}}{{if $i}};{{end}}{{$r.n}}{{end}}"#;
+    let object = r#"{"d":{"v":{{.n}},"w":0}}"#;
+    let cases = [
+        ("row", json!({"dataTemplate": "n is {{.n}}", "sendSingle": true}), vec!["n is 1", "n is 2"]),
+        ("list", json!({"dataTemplate": list}), vec!["1;2"]),
+        ("joined", json!({"dataTemplate": list, "batchSize": 2}), vec!["1;2"]),
+        (
+            "joined rows",
+            json!({"dataTemplate": object, "batchSize": 2, "sendSingle": true}),
+            vec![r#"[{"d":{"v":1,"w":0}},{"d":{"v":2,"w":0}}]"#],
+        ),
+        (
+            "then columns",
+            json!({"dataTemplate": object, "dataField": "d", "fields": ["v"], "sendSingle": true}),
+            vec![r#"{"v":1}"#, r#"{"v":2}"#],
+        ),
+        (
+            "topic by row",
+            json!({"topic": "t/{{.n}}", "sendSingle": true, "fields": ["b"]}),
+            vec![r#"t/1 <- {"b":"x"}"#, r#"t/2 <- {"b":"x"}"#],
+        ),
+        (
+            "topic by row, rows in lists",
+            json!({"topic": "t/{{.n}}", "fields": ["n"]}),
+            vec![r#"t/1 <- [{"n":1}]"#, r#"t/2 <- [{"n":2}]"#],
+        ),
+        ("same topic, one list", json!({"topic": "t/{{.b}}", "fields": ["n"]}), vec![r#"t/x <- [{"n":1},{"n":2}]"#]),
+        (
+            "topic by list",
+            json!({"topic": "t/{{(index . 0).n}}", "fields": ["n"]}),
+            vec![r#"t/1 <- [{"n":1},{"n":2}]"#],
+        ),
+        ("fixed topic", json!({"topic": "t", "fields": ["n"]}), vec![r#"t <- [{"n":1},{"n":2}]"#]),
+    ];
+    for (name, options, expected) in cases {
+        let run = Run::new();
+        run.all("messages", options, two()).await;
+        assert_eq!(run.items(), expected, "{name}");
+        assert_eq!(run.counts(), (2, 2, 0), "{name}");
+    }
+    let run = Run::new();
+    run.all("rows", json!({"dataTemplate": object, "dataField": "d", "sendSingle": true}), two()).await;
+    assert_eq!(run.items(), [r#"{"v":1,"w":0}"#, r#"{"v":2,"w":0}"#]);
+}
+
+#[tokio::test]
+async fn a_template_that_fails_costs_its_message_only() {
+    let cases = [
+        (
+            json!({"dataTemplate": "{{div 6 .n}}", "sendSingle": true}),
+            vec!["6", "3"],
+            "dataTemplate:1:3: div: division by zero",
+        ),
+        (
+            json!({"topic": "{{div 6 .n}}", "sendSingle": true, "fields": []}),
+            vec!["6 <- {}", "3 <- {}"],
+            "topic:1:3: div: division by zero",
+        ),
+        (
+            json!({"dataTemplate": "{{if .n}}{}{{else}}nothing{{end}}", "sendSingle": true, "fields": []}),
+            vec!["{}", "{}"],
+            "dataTemplate: the text is no JSON: ",
+        ),
+    ];
+    for (options, expected, error) in cases {
+        let run = Run::new();
+        run.all("messages", options, vec![numbers(0..3)]).await;
+        assert_eq!(run.items(), expected);
+        assert_eq!(run.counts(), (3, 2, 1));
+        assert_eq!(run.metrics.dropped.get(DropReason::Encode), 1);
+        let newest = run.metrics.errors.newest().unwrap().message;
+        assert!(newest.starts_with(error), "{newest}");
+    }
+}
+
+#[tokio::test]
 async fn stars_and_nested_objects() {
     let star = schema(&[("s", ColumnKind::Star)]);
     let parse: fn(&[u8]) -> Object = |text| match crate::format::json::parse_value(text) {
@@ -440,6 +518,17 @@ fn wrong_options_are_named() {
             "excludeFields: can't be used together with `fields`; keep one of the two",
         ),
         ("messages", json!({"format": "xml"}), "format: there is no format of type \"xml\"; known are json"),
+        ("messages", json!({"dataTemplate": "{{.n"}), "dataTemplate: 1:1: unclosed action: expected `}}`"),
+        (
+            "messages",
+            json!({"topic": "a/{{env \"X\"}}"}),
+            "topic: 1:5: `env` is not offered: templates can't read the environment, files or the network",
+        ),
+        (
+            "messages",
+            json!({"dataTemplate": "{{.n}}"}),
+            "dataTemplate: reads a field of dot, but dot is the list of the result's rows; set `sendSingle: true`, or use `{{range .}}` or `{{(index . 0).name}}`",
+        ),
         ("messages", json!({"maxAttempts": 0}), "maxAttempts: expected a whole number from 1 to 4294967295"),
         ("mesages", json!({}), "there is no sink of type \"mesages\"; did you mean \"messages\"?"),
     ];
