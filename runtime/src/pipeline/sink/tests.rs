@@ -517,7 +517,7 @@ fn wrong_options_are_named() {
             json!({"fields": ["a"], "excludeFields": ["b"]}),
             "excludeFields: can't be used together with `fields`; keep one of the two",
         ),
-        ("messages", json!({"format": "xml"}), "format: there is no format of type \"xml\"; known are json"),
+        ("messages", json!({"format": "jsom"}), "format: there is no format of type \"jsom\"; did you mean \"json\"?"),
         ("messages", json!({"dataTemplate": "{{.n"}), "dataTemplate: 1:1: unclosed action: expected `}}`"),
         (
             "messages",
