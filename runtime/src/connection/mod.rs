@@ -1,6 +1,7 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
 pub mod memory;
+pub mod mqtt;
 pub mod tls;
 pub mod topic;
 
