@@ -1,5 +1,9 @@
 //! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
 
+pub mod file;
+pub mod memory;
+pub mod simulator;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +16,7 @@ use crate::error::{ConfigError, ConnectorError};
 use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SourceType] = &[];
+pub const BUILTIN: &[SourceType] = &[file::TYPE, memory::TYPE, simulator::TYPE];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]
@@ -113,4 +117,61 @@ pub struct SourceRow {
     pub meta: Option<Arc<Object>>,
     /// The row's own time, where the connector has one; else it is stamped on arrival.
     pub ts: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the tests of all sources share.
+
+    use super::*;
+    use crate::connection::{Connections, Health, Tasks};
+    use crate::time::SystemClock;
+
+    pub fn context() -> SourceContext {
+        let connector = ConnectorContext {
+            name: "test".into(),
+            connections: Connections::default(),
+            clock: Arc::new(SystemClock),
+            tasks: Tasks::default(),
+            health: Health::default(),
+        };
+        SourceContext { connector, wants_meta: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub fn build_source(
+        source_type: &SourceType,
+        datasource: &str,
+        format: &str,
+        options: serde_json::Value,
+    ) -> Result<Box<dyn Source>, ConfigError> {
+        (source_type.build)(&SourceArgs { stream: "s", datasource, format, options: &Options::from(options) })
+    }
+
+    /// Connects and reads `n_items` rows or payloads, or up to the end; each as its text.
+    pub async fn drain_as_json(source: &mut dyn Source, n_items: usize) -> Vec<String> {
+        source.connect(&context()).await.unwrap();
+        read_as_json(source, n_items).await
+    }
+
+    /// Reads on.
+    pub async fn read_as_json(source: &mut dyn Source, n_items: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.len() < n_items
+            && let Some(ingest) = source.next().await.unwrap()
+        {
+            match ingest.items {
+                Items::Payloads(payloads) => {
+                    texts.extend(payloads.iter().map(|payload| String::from_utf8_lossy(&payload.bytes).into_owned()));
+                }
+                Items::Rows(rows) => {
+                    for row in rows {
+                        let mut text = Vec::new();
+                        crate::format::json_encoder::write_object(&row.object, &mut text);
+                        texts.push(String::from_utf8(text).unwrap());
+                    }
+                }
+            }
+        }
+        texts
+    }
 }
