@@ -118,7 +118,8 @@ mod tests {
         let mut source = build_source(&TYPE, "a/+", "json", json!({})).unwrap();
         source.connect(&context).await.unwrap();
         let bus = MemoryBus::of(&context.connector.connections);
-        let row = |n: i64, kind| MemoryRow { object: Arc::new(Object::from_iter([("n", Value::Int(n))])), kind, key: None };
+        let row =
+            |n: i64, kind| MemoryRow { object: Arc::new(Object::from_iter([("n", Value::Int(n))])), kind, key: None };
         bus.publish("a/b", vec![row(1, RowKind::Upsert), row(2, RowKind::Delete)]).await;
         bus.publish("a", vec![row(3, RowKind::Upsert)]).await;
         bus.publish("a/c", vec![row(4, RowKind::Upsert)]).await;

@@ -259,7 +259,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_again_and_again() {
-        let mut source = build_source(&TYPE, "", "json", json!({"data": [{"a": 1}, {"a": 2}], "interval": 0, "limit": 5})).unwrap();
+        let mut source =
+            build_source(&TYPE, "", "json", json!({"data": [{"a": 1}, {"a": 2}], "interval": 0, "limit": 5})).unwrap();
         assert_eq!(drain_as_json(&mut *source, usize::MAX).await.concat(), r#"{"a":1}{"a":2}{"a":1}{"a":2}{"a":1}"#);
     }
 

@@ -125,11 +125,14 @@ pub struct Connect<'a> {
 /// One kind of acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
-    PubAck = 0x40,
-    PubRec = 0x50,
-    /// With the flag bits that it must have.
-    PubRel = 0x62,
-    PubComp = 0x70,
+    /// `PUBACK`
+    One = 0x40,
+    /// `PUBREC`
+    Received = 0x50,
+    /// `PUBREL`, with the flag bits that it must have.
+    Release = 0x62,
+    /// `PUBCOMP`
+    Complete = 0x70,
 }
 
 /// Takes the first packet out of `buffer`; `None` if it is not there as a whole yet.
@@ -555,7 +558,7 @@ mod tests {
             );
             write_subscribe(version, 7, Some(300), "a/#", 1, &mut out);
             write_unsubscribe(version, 8, "a/#", &mut out);
-            for ack in [Ack::PubAck, Ack::PubRec, Ack::PubRel, Ack::PubComp] {
+            for ack in [Ack::One, Ack::Received, Ack::Release, Ack::Complete] {
                 write_ack(ack, 515, &mut out);
             }
             write_ping(&mut out);

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use smol_str::{SmolStr, format_smolstr};
 use sluice_sql::{Object, Value};
+use smol_str::{SmolStr, format_smolstr};
 
 use self::read::{Chunks, Cut};
 use super::{Gives, Ingest, Items, Payload, Source, SourceArgs, SourceContext, SourceRow, SourceType};
@@ -62,7 +62,7 @@ struct FileOptions {
     /// csv: the first record names the columns.
     has_header: bool,
     /// csv: the names of the columns; by default `cols0`, `cols1`...
-    columns: Vec<SmolStr>,
+    columns: Vec<String>,
     /// csv: what stands between two columns.
     delimiter: Option<String>,
 }
@@ -72,7 +72,6 @@ struct FileOptions {
 #[serde(rename_all = "lowercase")]
 enum FileType {
     /// One message.
-    #[serde(alias = "raw")]
     Json,
     /// A message per line.
     Lines,
@@ -103,6 +102,8 @@ struct OpenFile {
     chunks: Chunks,
     meta: Arc<Object>,
     header: Option<Arc<[SmolStr]>>,
+    /// The first record was taken for what it is.
+    header_seen: bool,
     n_start_lines: usize,
     /// The last ones may have to be left out.
     tail: VecDeque<Item>,
@@ -212,7 +213,10 @@ impl FileSource {
             return Ok(());
         }
         if self.options.follow {
-            return Err(ConnectorError::user(format!("{} is a folder: only a single file can be followed", path.display())));
+            return Err(ConnectorError::user(format!(
+                "{} is a folder: only a single file can be followed",
+                path.display()
+            )));
         }
         let mut entries = tokio::fs::read_dir(path).await.map_err(cannot)?;
         let mut files = Vec::new();
@@ -243,14 +247,24 @@ impl FileSource {
         let cut = match file_type {
             FileType::Json => Cut::Whole,
             FileType::Lines => Cut::Lines,
-            FileType::Csv => Cut::Records,
+            FileType::Csv => Cut::Records(self.delimiter),
         };
         let chunks = Chunks::open(&path, cut, self.options.follow).await?;
         self.queue.pop_front();
-        let header = (!self.options.columns.is_empty()).then(|| self.options.columns.iter().cloned().collect());
+        let header =
+            (!self.options.columns.is_empty()).then(|| self.options.columns.iter().map(SmolStr::new).collect());
         let meta = Arc::new(Object::from_iter([("file", Value::string(path.to_string_lossy()))]));
         let n_start_lines = self.options.ignore_start_lines;
-        self.current = Some(OpenFile { path, file_type, chunks, meta, header, n_start_lines, tail: VecDeque::new() });
+        self.current = Some(OpenFile {
+            path,
+            file_type,
+            chunks,
+            meta,
+            header,
+            header_seen: false,
+            n_start_lines,
+            tail: VecDeque::new(),
+        });
         Ok(true)
     }
 
@@ -258,15 +272,16 @@ impl FileSource {
     async fn read(&mut self) -> Result<Vec<Item>, ConnectorError> {
         let Some(open) = &mut self.current else { return Ok(Vec::new()) };
         let wants_meta = self.context.as_ref().is_some_and(|context| context.wants_meta.load(Ordering::Relaxed));
+        if open.chunks.begins_anew() {
+            open.n_start_lines = self.options.ignore_start_lines;
+            open.header_seen = false;
+            if self.options.columns.is_empty() {
+                open.header = None;
+            }
+        }
         let chunk = match open.chunks.next().await? {
             Some(chunk) => chunk,
             None if self.options.follow => {
-                if open.chunks.begins_anew() {
-                    open.n_start_lines = self.options.ignore_start_lines;
-                    if self.options.columns.is_empty() {
-                        open.header = None;
-                    }
-                }
                 self.wait_until = Some(tokio::time::Instant::now() + FOLLOW_INTERVAL);
                 return Ok(Vec::new());
             }
@@ -343,9 +358,8 @@ impl OpenFile {
         let mut items = Vec::new();
         while reader.read_byte_record(&mut record).map_err(|error| ConnectorError::user(error.to_string()))? {
             let texts = record.iter().map(|cell| SmolStr::new(String::from_utf8_lossy(cell)));
-            let is_header = has_header && !self.chunks.header_seen();
-            if is_header {
-                self.chunks.see_header();
+            if has_header && !self.header_seen {
+                self.header_seen = true;
                 if self.header.is_none() {
                     self.header = Some(texts.map(|text| text.trim_start_matches('\u{feff}').into()).collect());
                 }

@@ -21,8 +21,32 @@ pub enum Cut {
     Whole,
     /// Behind a line.
     Lines,
-    /// Behind a line that is not within quotes.
-    Records,
+    /// Behind a line that does not end within quotes; the byte stands between two cells.
+    Records(u8),
+}
+
+/// Where the scan for the end of a record stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scan {
+    /// At the start of a cell: only here does a quote open.
+    #[default]
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quote within quotes, which closes them unless another one follows.
+    Closed,
+}
+
+impl Scan {
+    fn step(self, byte: u8, delimiter: u8) -> Self {
+        match (self, byte) {
+            (Scan::Start | Scan::Closed, b'"') => Scan::Quoted,
+            (Scan::Quoted, b'"') => Scan::Closed,
+            (Scan::Quoted, _) => Scan::Quoted,
+            (_, byte) if byte == delimiter || byte == b'\n' => Scan::Start,
+            _ => Scan::Plain,
+        }
+    }
 }
 
 /// Reads a file piece by piece; follows it over rotation and truncation.
@@ -35,11 +59,10 @@ pub struct Chunks {
     buffer: BytesMut,
     /// Bytes of `buffer` that hold no place to cut.
     n_scanned: usize,
-    /// The scan stands within quotes.
-    is_quoted: bool,
+    /// How the scan stands behind them.
+    scan: Scan,
     /// Bytes read from the file.
     offset: u64,
-    header_seen: bool,
     begins_anew: bool,
 }
 
@@ -54,21 +77,10 @@ impl Chunks {
             follow,
             buffer: BytesMut::new(),
             n_scanned: 0,
-            is_quoted: false,
+            scan: Scan::Start,
             offset: 0,
-            header_seen: false,
             begins_anew: false,
         })
-    }
-
-    /// The first record was taken as the names of the columns.
-    pub fn header_seen(&self) -> bool {
-        self.header_seen
-    }
-
-    /// The first record has been taken.
-    pub fn see_header(&mut self) {
-        self.header_seen = true;
     }
 
     /// True once after a followed file turned out to be another one, or to have been cut short.
@@ -98,7 +110,7 @@ impl Chunks {
                 // What is left is a last line without an end.
                 let rest = self.buffer.split().freeze();
                 self.n_scanned = 0;
-                self.is_quoted = false;
+                self.scan = Scan::Start;
                 return Ok((!rest.is_empty()).then_some(rest));
             }
             return Ok(None);
@@ -111,18 +123,17 @@ impl Chunks {
         let cut = match self.cut {
             Cut::Whole => None,
             Cut::Lines => fresh.iter().rposition(|byte| *byte == b'\n'),
-            Cut::Records => {
+            Cut::Records(delimiter) => {
                 let mut cut = None;
                 for (idx, byte) in fresh.iter().enumerate() {
-                    match byte {
-                        b'"' => self.is_quoted = !self.is_quoted,
-                        b'\n' if !self.is_quoted => cut = Some(idx),
-                        _ => {}
+                    if *byte == b'\n' && self.scan != Scan::Quoted {
+                        cut = Some(idx);
                     }
+                    self.scan = self.scan.step(*byte, delimiter);
                 }
                 if cut.is_some() {
-                    // The rest is scanned again, from outside of quotes.
-                    self.is_quoted = false;
+                    // What follows is scanned again.
+                    self.scan = Scan::Start;
                 }
                 cut
             }
@@ -149,7 +160,6 @@ impl Chunks {
             return Ok(false);
         }
         self.offset = 0;
-        self.header_seen = false;
         self.begins_anew = true;
         Ok(true)
     }
