@@ -10,7 +10,7 @@ use sluice_sql::sql::SqlErrors;
 use crate::connection::{ConnectorContext, Health};
 use crate::definition::{Definitions, LookupTableDef, RuleDef, StreamDef};
 use crate::error::ConfigError;
-use crate::pipeline::decode::StreamDecoder;
+use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
 use crate::pipeline::sink::SinkDriver;
@@ -161,8 +161,8 @@ pub fn build_source(
 ) -> Result<(Box<dyn Source>, StreamDecoder), RuleError> {
     let fail = |error| RuleError::Config(PartErrors(vec![PartError { part: format!("stream {}", def.name), error }]));
     let source_type = registry.source(&def.connector).map_err(fail)?;
-    let args =
-        SourceArgs { stream: &def.name, datasource: &def.datasource, format: &def.format, options: &def.options };
+    let (_, own) = SourceOptions::split(&def.options).map_err(fail)?;
+    let args = SourceArgs { stream: &def.name, datasource: &def.datasource, format: &def.format, options: &own };
     let source = (source_type.build)(&args).map_err(fail)?;
     let decoder = StreamDecoder::new(def, registry, Arc::clone(schema)).map_err(fail)?;
     Ok((source, decoder))
