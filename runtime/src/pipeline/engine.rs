@@ -1,6 +1,6 @@
 //! The engine: holds the definitions to what runs, rule by rule.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
-use crate::definition::{Definitions, RuleDef, StreamDef};
+use crate::definition::{Definitions, LookupTableDef, RuleDef};
 use crate::pipeline::build::{BuiltRule, Named, RuleError, build_rule, build_source, context};
 use crate::pipeline::exposition::{RuleSample, Samples};
-use crate::pipeline::feed::{Feed, FeedHandle, SubscriberId};
-use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_stream};
+use crate::pipeline::feed::Feed;
+use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
+use crate::pipeline::lookup::open_table;
 use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
 use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
-use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus, by_reason};
+use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
+use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
 use crate::registry::Registry;
 use crate::source::SourceContext;
 use crate::time::{Clock, SystemClock};
@@ -75,38 +77,6 @@ struct Shared {
     changes: watch::Sender<u64>,
 }
 
-#[derive(Default)]
-struct State {
-    is_stopping: bool,
-    rules: BTreeMap<String, RuleEntry>,
-    feeds: HashMap<u64, FeedEntry>,
-    /// The feed that new subscribers of a stream get: one per shared stream, else one per rule.
-    feed_ids: HashMap<FeedKey, u64>,
-}
-
-/// Stream, and the rule unless the stream is shared.
-type FeedKey = (String, Option<String>);
-
-struct FeedEntry {
-    key: FeedKey,
-    def: Arc<StreamDef>,
-    handle: FeedHandle,
-    n_subscribers: usize,
-}
-
-struct RuleEntry {
-    state: RuleState,
-    message: Option<String>,
-    wanted_generation: i64,
-    metrics: Arc<RuleMetrics>,
-    /// Goes on over all generations until the rule ends.
-    tail: Arc<Tail>,
-    /// The newest that passed its check, also after it has ended.
-    running: Option<Generation>,
-    /// Cancelled when the tasks of the generation that started last have returned.
-    finished: CancellationToken,
-}
-
 /// A feed that is made but has not started.
 struct NewFeed {
     id: u64,
@@ -145,6 +115,8 @@ impl Engine {
         if state.is_stopping {
             return report;
         }
+        // Before any rule writes what a table is filled from.
+        self.open_tables(&mut state, &definitions.tables);
         let named = Named::new(definitions);
         let mut to_start = Vec::new();
         for rule in &definitions.rules {
@@ -171,6 +143,24 @@ impl Engine {
         self.0.has_applied.store(true, Ordering::Relaxed);
         self.note_change();
         report
+    }
+
+    /// A table whose options are wrong stays as it was; rules that ask it are refused for the same reason.
+    fn open_tables(&self, state: &mut State, tables: &[LookupTableDef]) {
+        let Shared { settings, base, .. } = &*self.0;
+        state.tables.retain(|name, _| tables.iter().any(|def| def.name == *name));
+        for def in tables {
+            if state.tables.get(&def.name).is_some_and(|entry| is_same_table(&entry.def, def)) {
+                continue;
+            }
+            let ctx = context(base, def.name.clone(), &Health::default());
+            match open_table(def, &settings.registry, &ctx) {
+                Ok(handle) => {
+                    state.tables.insert(def.name.clone(), TableEntry { def: def.clone(), _handle: handle });
+                }
+                Err(error) => tracing::error!(connector = def.name, "lookup table refused: {error}"),
+            }
+        }
     }
 
     fn apply_rule(
@@ -464,6 +454,9 @@ impl Engine {
             return false;
         }
         let state = self.state();
+        if state.is_stopping {
+            return false;
+        }
         let has_tried = |health: &Health| health.state().connected.is_some();
         let mut running = state.rules.values().filter(|entry| entry.state == RuleState::Running);
         state.feeds.values().all(|feed| has_tried(&feed.handle.metrics.health) || feed.handle.is_over())
@@ -512,6 +505,7 @@ impl Engine {
         tracker.close();
         let is_drained = tokio::time::timeout(grace, tracker.wait()).await.is_ok() && !cut_short.is_cancelled();
         cut_short.cancel();
+        self.state().tables.clear();
         let rest = async {
             tracker.wait().await;
             base.tasks.shutdown().await;
@@ -538,62 +532,6 @@ impl Engine {
     fn note_change(&self) {
         self.0.changes.send_modify(|n_changes| *n_changes += 1);
     }
-}
-
-impl State {
-    /// The running feed that subscribers of the stream get, if it reads the stream as it is defined now.
-    fn feed(&self, key: &FeedKey, def: &StreamDef) -> Option<&FeedEntry> {
-        let feed = self.feeds.get(self.feed_ids.get(key)?)?;
-        (is_same_stream(&feed.def, def) && !feed.handle.is_over()).then_some(feed)
-    }
-
-    /// Takes a rule off its feeds; feeds without subscribers end.
-    fn unsubscribe(&mut self, subscriptions: &[(u64, SubscriberId)]) {
-        for (feed_id, subscriber_id) in subscriptions {
-            let Some(feed) = self.feeds.get_mut(feed_id) else { continue };
-            feed.handle.unsubscribe(*subscriber_id);
-            feed.n_subscribers = feed.n_subscribers.saturating_sub(1);
-            if feed.n_subscribers == 0
-                && let Some(feed) = self.feeds.remove(feed_id)
-            {
-                feed.handle.stop();
-                if self.feed_ids.get(&feed.key) == Some(feed_id) {
-                    self.feed_ids.remove(&feed.key);
-                }
-            }
-        }
-    }
-}
-
-impl RuleEntry {
-    fn status(&self, name: &str) -> RuleStatus {
-        let running = self.running.as_ref();
-        let mut status = RuleStatus {
-            name: name.to_owned(),
-            state: self.state,
-            generation: running.map_or(0, |running| running.def.origin.generation),
-            wanted_generation: self.wanted_generation,
-            message: self.message.clone(),
-            started_at: running.map(|running| running.started_at),
-            rows_in: self.metrics.rows_in.get(),
-            rows_out: self.metrics.rows_out.get(),
-            rows_failed: self.metrics.rows_failed.get(),
-            rows_dropped: by_reason(&self.metrics.dropped),
-            tail_missed: self.tail.missed.get(),
-            last_error: self.metrics.errors.newest(),
-            sources: running.map(Generation::source_status).unwrap_or_default(),
-            lookups: running.map(Generation::lookup_status).unwrap_or_default(),
-            sinks: running.map(Generation::sink_status).unwrap_or_default(),
-        };
-        let connectors = status.sources.iter().chain(&status.lookups).chain(&status.sinks);
-        let errors = connectors.filter_map(|connector| connector.last_error.clone());
-        status.last_error = errors.chain(status.last_error.take()).max_by_key(|error| error.at);
-        status
-    }
-}
-
-fn feed_key(def: &StreamDef, rule: &str) -> FeedKey {
-    (def.name.clone(), (!def.shared).then(|| rule.to_owned()))
 }
 
 fn finished_already() -> CancellationToken {

@@ -50,10 +50,8 @@ impl Generation {
             && (buffer_batches, suspend) == (&rule.buffer_batches, &rule.suspend);
         let same_stream =
             |old: &Arc<StreamDef>| named.streams.get(&old.name).is_some_and(|new| is_same_stream(old, new));
-        let same_table = |old: &Arc<LookupTableDef>| {
-            let blank = |def: &LookupTableDef| LookupTableDef { origin: Default::default(), ..def.clone() };
-            named.tables.get(&old.name).is_some_and(|new| blank(old) == blank(new))
-        };
+        let same_table =
+            |old: &Arc<LookupTableDef>| named.tables.get(&old.name).is_some_and(|new| is_same_table(old, new));
         is_same_rule && self.streams.iter().all(same_stream) && self.tables.iter().all(same_table)
     }
 
@@ -90,6 +88,12 @@ impl Generation {
 /// True if both read the same thing in the same way, wherever they were written.
 pub(super) fn is_same_stream(a: &StreamDef, b: &StreamDef) -> bool {
     let blank = |def: &StreamDef| StreamDef { origin: Default::default(), ..def.clone() };
+    blank(a) == blank(b)
+}
+
+/// True if both are asked in the same way, wherever they were written.
+pub(super) fn is_same_table(a: &LookupTableDef, b: &LookupTableDef) -> bool {
+    let blank = |def: &LookupTableDef| LookupTableDef { origin: Default::default(), ..def.clone() };
     blank(a) == blank(b)
 }
 

@@ -24,6 +24,7 @@ mod lookup_cache;
 pub mod metrics;
 pub mod rule;
 pub mod sink;
+mod state;
 pub mod status;
 
 pub use engine::{Engine, Settings};
@@ -37,4 +38,4 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -209,3 +209,6 @@ impl Lines {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

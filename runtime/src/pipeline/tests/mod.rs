@@ -1,6 +1,6 @@
 //! Whole rules through the engine, between a source and a sink that the test holds in its hands.
 
-mod doubles;
+pub(crate) mod doubles;
 
 use std::time::Duration;
 

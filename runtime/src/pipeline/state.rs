@@ -1,0 +1,110 @@
+//! What the engine knows of its rules, feeds and tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::definition::{LookupTableDef, StreamDef};
+use crate::lookup::TableHandle;
+use crate::pipeline::feed::{FeedHandle, SubscriberId};
+use crate::pipeline::generation::{Generation, is_same_stream};
+use crate::pipeline::metrics::RuleMetrics;
+use crate::pipeline::rule::Tail;
+use crate::pipeline::status::{RuleState, RuleStatus, by_reason};
+
+#[derive(Default)]
+pub(super) struct State {
+    pub is_stopping: bool,
+    pub rules: BTreeMap<String, RuleEntry>,
+    pub feeds: HashMap<u64, FeedEntry>,
+    /// The feed that new subscribers of a stream get: one per shared stream, else one per rule.
+    pub feed_ids: HashMap<FeedKey, u64>,
+    pub tables: HashMap<String, TableEntry>,
+}
+
+/// A lookup table that fills itself, whether or not a rule asks it.
+pub(super) struct TableEntry {
+    pub def: LookupTableDef,
+    pub _handle: Option<TableHandle>,
+}
+
+/// Stream, and the rule unless the stream is shared.
+pub(super) type FeedKey = (String, Option<String>);
+
+pub(super) struct FeedEntry {
+    pub key: FeedKey,
+    pub def: Arc<StreamDef>,
+    pub handle: FeedHandle,
+    pub n_subscribers: usize,
+}
+
+pub(super) struct RuleEntry {
+    pub state: RuleState,
+    pub message: Option<String>,
+    pub wanted_generation: i64,
+    pub metrics: Arc<RuleMetrics>,
+    /// Goes on over all generations until the rule ends.
+    pub tail: Arc<Tail>,
+    /// The newest that passed its check, also after it has ended.
+    pub running: Option<Generation>,
+    /// Cancelled when the tasks of the generation that started last have returned.
+    pub finished: CancellationToken,
+}
+
+impl State {
+    /// The running feed that subscribers of the stream get, if it reads the stream as it is defined now.
+    pub fn feed(&self, key: &FeedKey, def: &StreamDef) -> Option<&FeedEntry> {
+        let feed = self.feeds.get(self.feed_ids.get(key)?)?;
+        (is_same_stream(&feed.def, def) && !feed.handle.is_over()).then_some(feed)
+    }
+
+    /// Takes a rule off its feeds; feeds without subscribers end.
+    pub fn unsubscribe(&mut self, subscriptions: &[(u64, SubscriberId)]) {
+        for (feed_id, subscriber_id) in subscriptions {
+            let Some(feed) = self.feeds.get_mut(feed_id) else { continue };
+            feed.handle.unsubscribe(*subscriber_id);
+            feed.n_subscribers = feed.n_subscribers.saturating_sub(1);
+            if feed.n_subscribers == 0
+                && let Some(feed) = self.feeds.remove(feed_id)
+            {
+                feed.handle.stop();
+                if self.feed_ids.get(&feed.key) == Some(feed_id) {
+                    self.feed_ids.remove(&feed.key);
+                }
+            }
+        }
+    }
+}
+
+impl RuleEntry {
+    pub fn status(&self, name: &str) -> RuleStatus {
+        let running = self.running.as_ref();
+        let mut status = RuleStatus {
+            name: name.to_owned(),
+            state: self.state,
+            generation: running.map_or(0, |running| running.def.origin.generation),
+            wanted_generation: self.wanted_generation,
+            message: self.message.clone(),
+            started_at: running.map(|running| running.started_at),
+            rows_in: self.metrics.rows_in.get(),
+            rows_out: self.metrics.rows_out.get(),
+            rows_failed: self.metrics.rows_failed.get(),
+            rows_dropped: by_reason(&self.metrics.dropped),
+            tail_missed: self.tail.missed.get(),
+            last_error: self.metrics.errors.newest(),
+            sources: running.map(Generation::source_status).unwrap_or_default(),
+            lookups: running.map(Generation::lookup_status).unwrap_or_default(),
+            sinks: running.map(Generation::sink_status).unwrap_or_default(),
+        };
+        let connectors = status.sources.iter().chain(&status.lookups).chain(&status.sinks);
+        let errors = connectors.filter_map(|connector| connector.last_error.clone());
+        status.last_error = errors.chain(status.last_error.take()).max_by_key(|error| error.at);
+        status
+    }
+}
+
+/// The key of a rule's feed from a stream.
+pub(super) fn feed_key(def: &StreamDef, rule: &str) -> FeedKey {
+    (def.name.clone(), (!def.shared).then(|| rule.to_owned()))
+}
