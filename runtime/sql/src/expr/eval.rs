@@ -59,6 +59,14 @@ pub(crate) struct Scope<'a> {
     pub states: &'a mut [Box<dyn StatefulFunction>],
 }
 
+/// One side of `AND` and `OR`.
+#[derive(Clone, Copy)]
+enum Truth {
+    Bool(bool),
+    Null,
+    Other(&'static str),
+}
+
 /// `5` with `"x"`: attaches the place to an operator's error.
 fn at<T>(result: Result<T, EvalError>, span: Span) -> Outcome<T> {
     result.map_err(|error| Box::new(Failure { error, span }))
@@ -256,30 +264,35 @@ impl Expr {
     /// `AND` (which `false` decides) and `OR` (which `true` decides), from left to right. With null on either side both are
     /// false.
     fn connect(&self, parts: &[Expr], decides: bool, fields: Fields<'_>, scope: &mut Scope<'_>) -> Outcome<bool> {
-        let word = if decides { "OR" } else { "AND" };
-        let mut left: Option<bool> = None;
-        for (part_idx, part) in parts.iter().enumerate() {
+        let mut left: Option<Truth> = None;
+        for part in parts {
             let right = match &part.kind {
-                ExprKind::Compare(..) | ExprKind::And(_) | ExprKind::Or(_) => Some(part.condition(fields, scope)?),
+                ExprKind::Compare(..) | ExprKind::And(_) | ExprKind::Or(_) => {
+                    Truth::Bool(part.condition(fields, scope)?)
+                }
                 _ => match &*part.eval(fields, scope)? {
-                    Value::Bool(value) => Some(*value),
-                    value if value.is_null() => None,
-                    value => {
-                        let message = format!("{word} with a {}, not a boolean", value.kind_name());
-                        return at(Err(EvalError::new(message)), part.span);
-                    }
+                    Value::Bool(value) => Truth::Bool(*value),
+                    value if value.is_null() => Truth::Null,
+                    value => Truth::Other(value.kind_name()),
                 },
             };
-            left = match (part_idx, left, right) {
-                (0, _, right) => right,
-                (_, Some(left), Some(right)) => Some(if decides { left || right } else { left && right }),
-                _ => Some(false),
+            let both = match (left, right) {
+                (None, right) => right,
+                (Some(Truth::Bool(left)), Truth::Bool(right)) => {
+                    Truth::Bool(if decides { left || right } else { left && right })
+                }
+                (Some(Truth::Null), _) | (_, Truth::Null) => Truth::Bool(false),
+                (Some(Truth::Other(kind)), _) | (_, Truth::Other(kind)) => {
+                    let word = if decides { "OR" } else { "AND" };
+                    return at(Err(EvalError::new(format!("{word} with a {kind}, not a boolean"))), part.span);
+                }
             };
-            if left == Some(decides) {
+            if matches!(both, Truth::Bool(value) if value == decides) {
                 return Ok(decides);
             }
+            left = Some(both);
         }
-        Ok(left.unwrap_or(false))
+        Ok(matches!(left, Some(Truth::Bool(true))))
     }
 
     fn member<'a>(

@@ -286,7 +286,8 @@ fn in_place(stages: &Stages) -> InPlace {
         && tail.having.is_none()
         && tail.row_numbers.is_empty()
         && tail.limit.is_none()
-        && tail.expand.is_none();
+        && tail.expand.is_none()
+        && stages.lookups.is_empty();
     match &stages.window {
         Some(window) if window.incremental => InPlace::Accumulate,
         None if only_items => InPlace::Project,
@@ -446,9 +447,12 @@ impl Flow<'_> {
     }
 
     fn fire(&mut self, fired: Vec<Fired>) {
+        let filters = self.run.stages.window.as_ref().is_some_and(|window| window.row_filter.is_some());
         for fired in fired {
             match fired {
                 Fired::Rows(rows, range) => self.collection(rows, Some(range)),
+                // Left empty by `WHERE`, which counts as being behind the window.
+                Fired::Groups(groups, _) if groups.is_empty() && filters => {}
                 Fired::Groups(groups, range) => tail::groups(groups, range.trigger, Some(range), &mut self.run),
             }
         }
