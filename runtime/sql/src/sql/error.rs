@@ -62,6 +62,11 @@ impl SqlError {
 
 /// The known name that is most like `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The distance costs the product of both lengths, and nobody misspells a name this long by a letter.
+    const MAX_CHARS: usize = 64;
+    if name.len() > MAX_CHARS {
+        return None;
+    }
     let lower = name.to_lowercase();
     known
         .into_iter()
@@ -92,15 +97,9 @@ impl fmt::Display for SqlErrors {
             let Span { line, column, end_line, end_column } = error.span;
             write!(f, "{line}:{column}: {}", error.message)?;
             if let Some(text) = self.sql.lines().nth(line.saturating_sub(1) as usize) {
-                let n_chars = text.chars().count() as u32;
-                let end = if end_line == line { end_column } else { n_chars + 1 };
-                let width = end.saturating_sub(column).max(1) as usize;
-                let indent: String = text
-                    .chars()
-                    .take(column.saturating_sub(1) as usize)
-                    .map(|c| if c == '\t' { '\t' } else { ' ' })
-                    .collect();
-                write!(f, "\n  {text}\n  {indent}{}", "^".repeat(width))?;
+                let end_column = if end_line == line { end_column } else { u32::MAX };
+                let (excerpt, indent, n_carets) = excerpt(text, column, end_column);
+                write!(f, "\n  {excerpt}\n  {indent}{}", "^".repeat(n_carets))?;
             }
             if let Some(hint) = &error.hint {
                 write!(f, "\n  {hint}")?;
@@ -108,4 +107,32 @@ impl fmt::Display for SqlErrors {
         }
         Ok(())
     }
+}
+
+/// The part of a line around a span, the white space that leads to the span's start, and the number of carets below it.
+///
+/// A statement that was written by a program may be one line of a megabyte: only so much of it is shown as fits a screen.
+fn excerpt(text: &str, column: u32, end_column: u32) -> (String, String, usize) {
+    const BEFORE: usize = 70;
+    const MAX: usize = 140;
+    let start = column.saturating_sub(1) as usize;
+    let mut skipped = 0;
+    let mut shown = text;
+    let mut excerpt = String::new();
+    if text.chars().nth(MAX).is_some() && start > BEFORE {
+        skipped = start - BEFORE;
+        shown = shown.char_indices().nth(skipped).map_or("", |(idx, _)| &shown[idx..]);
+        excerpt.push_str("...");
+    }
+    let n_marks = excerpt.len();
+    let n_chars = shown.chars().count().min(MAX);
+    excerpt.extend(shown.chars().take(MAX).map(|ch| if ch.is_control() && ch != '\t' { ' ' } else { ch }));
+    if shown.chars().nth(MAX).is_some() {
+        excerpt.push_str("...");
+    }
+    let start = (start - skipped).min(n_chars);
+    let end = (end_column.saturating_sub(1) as usize).saturating_sub(skipped).min(n_chars);
+    let mut indent = " ".repeat(n_marks);
+    indent.extend(shown.chars().take(start).map(|ch| if ch == '\t' { '\t' } else { ' ' }));
+    (excerpt, indent, end.saturating_sub(start).max(1))
 }

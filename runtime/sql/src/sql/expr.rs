@@ -137,8 +137,10 @@ impl Parser<'_> {
             return self.grown(start, height.max(array_height), kind);
         }
         self.advance();
+        let open = self.prev_span();
+        self.refuse_sub_query()?;
         let (list, list_height) = self.expr_list()?;
-        self.close_list(start)?;
+        self.close(open, &["\",\"", "\")\""])?;
         self.grown(start, height.max(list_height), ExprKind::InList { operand, list, negated })
     }
 
@@ -155,12 +157,17 @@ impl Parser<'_> {
         }
     }
 
-    /// The `)` behind the last entry of a list.
-    fn close_list(&mut self, _start: Span) -> Parsed<()> {
+    /// The `)` of the bracket that was opened at `open`.
+    pub(super) fn close(&mut self, open: Span, expected: &[&'static str]) -> Parsed<()> {
         if self.take_symbol(&Token::RParen) {
             return Ok(());
         }
-        Err(self.unexpected_operator(&["\",\"", "\")\""]))
+        let gone_on = self.at_end() || bare_word(self.token()).is_some_and(is_reserved);
+        if gone_on {
+            let hint = format!("the \"(\" at {}:{} is not closed", open.line, open.column);
+            return Err(self.unexpected_or(expected, &[], Some(hint)));
+        }
+        Err(self.unexpected_operator(expected))
     }
 
     /// A finished node, from `start` to the last token.
@@ -207,9 +214,7 @@ impl Parser<'_> {
                 self.advance();
                 self.refuse_sub_query()?;
                 let (inner, height) = self.node(0)?;
-                if !self.take_symbol(&Token::RParen) {
-                    return Err(self.unexpected_operator(&["\")\""]));
-                }
+                self.close(start, &["\")\""])?;
                 return self.grown(start, height, ExprKind::Nested(Box::new(inner)));
             }
             Token::Word(_) => {}
@@ -384,6 +389,7 @@ impl Parser<'_> {
         }
         self.advance();
         self.advance();
+        let open = self.prev_span();
         let distinct = self.at("DISTINCT")
             && !matches!(self.token_ahead(1), Token::Comma | Token::RParen)
             && self.take("DISTINCT");
@@ -406,7 +412,7 @@ impl Parser<'_> {
             let hint = "write cast(x, \"bigint\")".to_owned();
             return Err(self.unexpected_or(&["\",\"", "\")\""], &[], Some(hint)));
         }
-        self.close_list(name.span)?;
+        self.close(open, &["\",\"", "\")\""])?;
         let filter = match self.filter_clause()? {
             Some((filter, filter_height)) => {
                 height = height.max(filter_height);
@@ -432,11 +438,10 @@ impl Parser<'_> {
         }
         self.advance();
         self.advance();
+        let open = self.prev_span();
         self.expect_keyword(&["WHERE"])?;
         let filter = self.node(0)?;
-        if !self.take_symbol(&Token::RParen) {
-            return Err(self.unexpected_operator(&["\")\""]));
-        }
+        self.close(open, &["\")\""])?;
         Ok(Some(filter))
     }
 

@@ -21,5 +21,8 @@ mod select;
 mod token;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{Span, SqlError, SqlErrors, nearest};
 pub use parser::{parse_statement, parse_statements};

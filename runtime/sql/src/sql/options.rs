@@ -53,9 +53,12 @@ impl Parser<'_> {
                 Ok(option) => options.push(option),
                 Err(Failed) => {
                     failed = true;
+                    let failed_at = self.span();
                     self.skip_to(depth, |parser| {
                         *parser.token() == Token::Comma
-                            || (matches!(parser.token(), Token::Word(_)) && *parser.token_ahead(1) == Token::Eq)
+                            || (parser.span() != failed_at
+                                && matches!(parser.token(), Token::Word(_))
+                                && *parser.token_ahead(1) == Token::Eq)
                     });
                 }
             }

@@ -113,6 +113,7 @@ fn parse_all(sql: &str) -> (Vec<(Statement, Span)>, Vec<SqlError>) {
         }
     }
     errors.extend(broken);
+    errors.sort_by_key(|error| (error.span.line, error.span.column));
     errors.truncate(MAX_ERRORS);
     (statements, errors)
 }
