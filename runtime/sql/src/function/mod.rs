@@ -3,7 +3,18 @@
 //! A family lives in a file (or folder), each with a list of [`Function`]s; [`Registry::builtin`] joins the lists. Adding one
 //! is one entry in its family's list: nothing else in the planner or the evaluator knows functions by name.
 
-use std::sync::Arc;
+mod aggregate;
+mod analytic;
+mod columns;
+mod define;
+mod math;
+mod number_format;
+mod statistics;
+mod string;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashMap;
 use smol_str::SmolStr;
@@ -117,6 +128,8 @@ pub struct Function {
     pub volatility: Volatility,
     /// How whole numbers of unknown kind reach it.
     pub numbers: Numbers,
+    /// The whole row comes as one more argument, an object behind the others.
+    pub with_row: bool,
     /// Extra check of the arguments when planning (`None` for an argument that is no literal).
     pub check: Option<fn(&[Option<Value>]) -> Result<(), String>>,
     /// One or two sentences for the reference page.
@@ -213,6 +226,11 @@ impl Registry {
         Self::default()
     }
 
+    /// The functions of the language.
+    pub fn builtin() -> Self {
+        BUILTIN.clone()
+    }
+
     /// Adds functions, with their aliases. A later one replaces an earlier one of the same name.
     pub fn extend(&mut self, functions: impl IntoIterator<Item = Function>) {
         for function in functions {
@@ -233,3 +251,17 @@ impl Registry {
         self.by_name.keys().map(SmolStr::as_str)
     }
 }
+
+static BUILTIN: LazyLock<Registry> = LazyLock::new(|| {
+    let mut registry = Registry::new();
+    let families = [
+        aggregate::functions,
+        statistics::functions,
+        analytic::functions,
+        columns::functions,
+        math::functions,
+        string::functions,
+    ];
+    families.iter().for_each(|functions| registry.extend(functions()));
+    registry
+});

@@ -71,7 +71,7 @@ impl<'a> Binder<'a> {
     /// The arguments of a call.
     fn args(&mut self, call: &'a ast::Call, function: &Function, clause: Clause) -> (Vec<Expr>, Vec<Type>) {
         let mut types = Vec::with_capacity(call.args.len());
-        let args = call
+        let mut args: Vec<Expr> = call
             .args
             .iter()
             .map(|arg| {
@@ -93,6 +93,11 @@ impl<'a> Binder<'a> {
                 if as_float { Expr { kind: ExprKind::AsFloat(expr.into()), span } } else { expr }
             })
             .collect();
+        if function.with_row {
+            let span = call.name.span;
+            let row = self.whole_row(span);
+            args.push(Expr { kind: ExprKind::Row(row.into()), span });
+        }
         (args, types)
     }
 
