@@ -2,6 +2,7 @@
 
 pub mod memory;
 pub mod mqtt;
+pub mod sql;
 pub mod tls;
 pub mod topic;
 
