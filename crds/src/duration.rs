@@ -42,6 +42,12 @@ const UNITS: &[(&str, u64)] = &[
     ("s", 1_000_000_000),
 ];
 
+impl Duration {
+    /// What the API server checks. Looser than reading: it does not know the bounds.
+    pub const PATTERN: &str =
+        r"^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|ns)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|ns))*)$";
+}
+
 impl FromStr for Duration {
     type Err = DurationError;
 
@@ -156,7 +162,7 @@ impl schemars::JsonSchema for Duration {
         schemars::json_schema!({
             "type": "string",
             "maxLength": 64,
-            "pattern": r"^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|ns)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|ns))*)$",
+            "pattern": Duration::PATTERN,
         })
     }
 }

@@ -3,6 +3,8 @@
 //! Plain data: no I/O, no SQL, no client. Doc comments of the fields are what `kubectl explain` shows; `cargo crdgen` writes
 //! the definitions to `deploy/crds/`.
 
+#![expect(clippy::duplicated_attributes, reason = "several printer columns are of one type")]
+
 mod common;
 mod duration;
 mod lookup_table;

@@ -145,7 +145,7 @@ pub struct RuleOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: Option<i32>,
-    /// Batches that each channel of the rule holds before its producer has to wait. Default 1024.
+    /// Batches that each channel of the rule holds before its producer has to wait. Default 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000))]
     pub buffer_length: Option<i32>,

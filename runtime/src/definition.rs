@@ -1,11 +1,13 @@
 //! What is to run, after manifests are read and secrets are resolved: the engine's input.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind};
 use sluice_sql::sql::ast::Field;
 
+use crate::manifest::Place;
 use crate::options::Options;
 
 /// Where a definition was written.
@@ -19,7 +21,15 @@ pub struct Origin {
     pub resource: String,
     /// `metadata.generation`, 0 outside a cluster.
     pub generation: i64,
+    /// The document itself, for messages that show the line; `None` for definitions made by code.
+    pub place: Option<Arc<Place>>,
 }
+
+/// Batches that a channel of a rule holds unless it says otherwise.
+pub const DEFAULT_BUFFER_BATCHES: usize = 64;
+
+/// Limit for one lookup unless the table says otherwise.
+pub const DEFAULT_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All definitions that run in one process.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 //! [`Options::parse`] is the way in. A config type derives `Deserialize` and `JsonSchema`; its schema says which names exist
 //! and what they take, so that all mistakes are found at once and named well.
 
-mod read;
+pub(crate) mod read;
 
 use std::fmt;
 use std::time::Duration;

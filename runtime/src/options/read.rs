@@ -1,5 +1,5 @@
-//! Checks a map of options against a config type's JSON schema, brings it into the shape that the type's `Deserialize` takes,
-//! and deserializes it.
+//! Checks a value against a type's JSON schema, brings it into the shape that the type's `Deserialize` takes, and deserializes
+//! it.
 //!
 //! Serde alone stops at the first mistake, quotes the wrong value (which may be a password) and knows no near names.
 
@@ -16,10 +16,33 @@ pub(super) const DURATION: &str = "sluice-duration";
 /// A schema that refers to itself is cut off here.
 const MAX_DEPTH: usize = 32;
 
+/// How forgiving the reader is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Options of a connector: names match without case, numbers and booleans may come as text.
+    Options,
+    /// Fields of a resource: as the API server takes them.
+    Fields,
+}
+
+/// Reads a connector's options.
 pub(super) fn parse<T: DeserializeOwned + JsonSchema>(options: &Map<String, Value>) -> Result<T, ConfigError> {
+    read(options, Mode::Options)
+}
+
+/// Reads the fields of a resource, as strictly as the API server: names with case, no other types, bounds and patterns kept.
+///
+/// # Errors
+/// Every field that does not fit.
+pub fn fields<T: DeserializeOwned + JsonSchema>(fields: &Map<String, Value>) -> Result<T, ConfigError> {
+    read(fields, Mode::Fields)
+}
+
+fn read<T: DeserializeOwned + JsonSchema>(map: &Map<String, Value>, mode: Mode) -> Result<T, ConfigError> {
     let schema = schemars::schema_for!(T);
-    let mut reader = Reader { root: schema.as_value(), aliases: field_names::<T>(), problems: Vec::new() };
-    let value = reader.object(schema.as_value(), options, "", 0);
+    let aliases = if mode == Mode::Options { field_names::<T>() } else { &[] };
+    let mut reader = Reader { root: schema.as_value(), mode, aliases, problems: Vec::new() };
+    let value = reader.object(schema.as_value(), map, "", 0);
     if !reader.problems.is_empty() {
         return Err(ConfigError { problems: reader.problems });
     }
@@ -42,6 +65,7 @@ pub(super) fn names(schema: &Schema) -> Vec<String> {
 struct Reader<'a> {
     /// The schema's document, which holds the definitions that others refer to.
     root: &'a Value,
+    mode: Mode,
     /// Names that the top type's `Deserialize` knows, aliases included.
     aliases: &'static [&'static str],
     problems: Vec<ConfigProblem>,
@@ -69,21 +93,23 @@ impl<'a> Reader<'a> {
             return self.word(&words, value, path);
         }
         let types = types(schema);
-        if types.is_empty() || (value.is_null() && types.contains(&"null")) {
+        let nullable = types.contains(&"null") || schema.get("nullable") == Some(&Value::Bool(true));
+        if types.is_empty() || (value.is_null() && nullable) {
             return value.clone();
         }
+        let lenient = self.mode == Mode::Options;
         for ty in &types {
             let fitting = match (*ty, value) {
                 ("boolean", Value::Bool(_)) | ("string", Value::String(_)) => Some(value.clone()),
-                ("boolean", Value::String(text)) => match text.as_str() {
+                ("boolean", Value::String(text)) if lenient => match text.as_str() {
                     "true" => Some(Value::Bool(true)),
                     "false" => Some(Value::Bool(false)),
                     _ => None,
                 },
                 ("integer", Value::Number(n)) => integer(n).map(Value::Number),
-                ("integer", Value::String(text)) => text.parse::<i64>().ok().map(Value::from),
+                ("integer", Value::String(text)) if lenient => text.parse::<i64>().ok().map(Value::from),
                 ("number", Value::Number(_)) => Some(value.clone()),
-                ("number", Value::String(text)) => {
+                ("number", Value::String(text)) if lenient => {
                     text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number)
                 }
                 ("object", Value::Object(map)) => return self.object(schema, map, path, depth),
@@ -91,10 +117,12 @@ impl<'a> Reader<'a> {
                 _ => None,
             };
             if let Some(fitting) = fitting {
-                if let Some(n) = fitting.as_number()
-                    && !in_range(schema, n)
-                {
-                    self.problem(path, format!("expected {}", describe(schema)));
+                match &fitting {
+                    Value::Number(n) if !in_range(schema, n) => {
+                        self.problem(path, format!("expected {}", describe(schema)));
+                    }
+                    Value::String(text) => self.text(schema, text, path),
+                    _ => {}
                 }
                 return fitting;
             }
@@ -112,7 +140,7 @@ impl<'a> Reader<'a> {
         for (key, value) in map {
             let path = join(path, key);
             let known = properties.into_iter().flatten().find(|(name, _)| *name == key).or_else(|| {
-                properties.into_iter().flatten().find(|(name, property)| {
+                properties.into_iter().flatten().filter(|_| self.mode == Mode::Options).find(|(name, property)| {
                     name.eq_ignore_ascii_case(key) || aliases(property).any(|alias| alias.eq_ignore_ascii_case(key))
                 })
             });
@@ -135,7 +163,8 @@ impl<'a> Reader<'a> {
                 out.insert(key.clone(), fitting);
             } else if properties.is_some() || schema.get("additionalProperties").is_some() {
                 let known: Vec<&str> = properties.unwrap_or(&empty).keys().map(String::as_str).collect();
-                self.problem(&path, unknown("option", key, &known));
+                let what = if self.mode == Mode::Options { "option" } else { "field" };
+                self.problem(&path, unknown(what, key, &known));
             } else {
                 out.insert(key.clone(), value.clone());
             }
@@ -150,6 +179,13 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, schema: &'a Value, list: &[Value], path: &str, depth: usize) -> Value {
+        let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
+        if bound("minItems").is_some_and(|min| (list.len() as u64) < min) {
+            self.problem(path, "the list is empty");
+        }
+        if let Some(max) = bound("maxItems").filter(|max| list.len() as u64 > *max) {
+            self.problem(path, format!("the list has more than {max} entries"));
+        }
         let Some(items) = schema.get("items") else { return Value::Array(list.to_vec()) };
         let fitting = list
             .iter()
@@ -157,6 +193,26 @@ impl<'a> Reader<'a> {
             .map(|(item_idx, item)| self.value(items, item, &format!("{path}[{item_idx}]"), depth + 1))
             .collect();
         Value::Array(fitting)
+    }
+
+    /// Bounds and pattern of a text.
+    fn text(&mut self, schema: &Value, text: &str, path: &str) {
+        let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
+        let n_chars = text.chars().count() as u64;
+        let pattern = schema.get("pattern").and_then(Value::as_str);
+        if pattern == Some(sluice_crds::Duration::PATTERN) {
+            if let Err(error) = text.parse::<sluice_crds::Duration>() {
+                self.problem(path, error.to_string());
+            }
+        } else if bound("minLength").is_some_and(|min| n_chars < min) {
+            self.problem(path, "the text is empty");
+        } else if let Some(max) = bound("maxLength").filter(|max| n_chars > *max) {
+            self.problem(path, format!("the text has more than {max} characters"));
+        } else if let Some(pattern) = pattern
+            && regex::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
+        {
+            self.problem(path, format!("the text does not match {pattern}"));
+        }
     }
 
     /// `anyOf`, `oneOf`: the first that fits. If none does, the one that was probably meant tells what is wrong.
@@ -200,17 +256,18 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self, words: &[&str], value: &Value, path: &str) -> Value {
         // YAML reads some words as other things: a version `5`, a bare `true`.
+        let lenient = self.mode == Mode::Options;
         let text = match value {
             Value::String(text) => text.clone(),
-            Value::Number(n) => n.to_string(),
-            Value::Bool(word) => word.to_string(),
+            Value::Number(n) if lenient => n.to_string(),
+            Value::Bool(word) if lenient => word.to_string(),
             _ => {
                 self.problem(path, format!("expected one of {}, found {}", quoted(words), kind(value)));
                 return value.clone();
             }
         };
         let found = words.iter().find(|word| **word == text);
-        match found.or_else(|| words.iter().find(|word| word.eq_ignore_ascii_case(&text))) {
+        match found.or_else(|| words.iter().find(|word| lenient && word.eq_ignore_ascii_case(&text))) {
             Some(word) => Value::from(*word),
             None => {
                 let near = nearest(&text, words.iter().copied());
@@ -266,7 +323,10 @@ impl<'a> Reader<'a> {
 
 /// `unknown option`, with the nearest known name or the list of all.
 fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    match nearest(name, known.iter().copied()) {
+    let short = || {
+        known.iter().copied().find(|known| name.len() >= 4 && known.to_lowercase().starts_with(&name.to_lowercase()))
+    };
+    match nearest(name, known.iter().copied()).or_else(short) {
         Some(near) => format!("unknown {what}, did you mean \"{near}\"?"),
         None if known.is_empty() => format!("unknown {what}; there are none here"),
         None => format!("unknown {what}; known are {}", known.join(", ")),

@@ -1,0 +1,255 @@
+//! The verdict on definitions: one for the command line, the admission webhook, the operator and the pod.
+//!
+//! It plans every rule and makes every connector, without I/O, by the same calls as the engine; so what passes here starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_crds::RuleOptions;
+use sluice_sql::value::{Column, ColumnKind, Type};
+use sluice_sql::{Schema, plan::LookupPlan, sql::ast::JoinKind};
+
+use crate::connection::{Connections, ConnectorContext, Health, Tasks};
+use crate::definition::{Definitions, LookupTableDef, Origin, RuleDef, StreamDef};
+use crate::diagnostic::Diagnostic;
+use crate::error::{ConfigError, ConfigProblem};
+use crate::manifest::Manifests;
+use crate::pipeline::build::{Named, RuleError, build_rule};
+use crate::pipeline::decode::{SourceOptions, StreamDecoder};
+use crate::pipeline::lookup::LookupDriver;
+use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
+use crate::pipeline::sink::SinkDriver;
+use crate::registry::Registry;
+use crate::source::{Gives, SourceArgs};
+use crate::time::SystemClock;
+
+/// Everything that is wrong with files that were read: what reading found and what [`check`] finds, in the order of the text.
+pub fn verdict(manifests: &Manifests, registry: &Registry) -> Vec<Diagnostic> {
+    let mut diagnostics = manifests.diagnostics.clone();
+    diagnostics.extend(check(&manifests.definitions, registry));
+    let files: BTreeMap<String, usize> =
+        manifests.files.iter().enumerate().map(|(file_idx, file)| (file.display().to_string(), file_idx)).collect();
+    diagnostics.sort_by_key(|diagnostic| {
+        let file = diagnostic.file.as_ref().and_then(|file| files.get(file)).copied();
+        (file, diagnostic.line, diagnostic.column)
+    });
+    diagnostics
+}
+
+/// Everything that is wrong with the definitions. What is wrong in several rules for one reason is told once.
+pub fn check(definitions: &Definitions, registry: &Registry) -> Vec<Diagnostic> {
+    let mut checker = Checker {
+        named: Named::new(definitions),
+        registry,
+        ctx: ConnectorContext {
+            name: "check".into(),
+            connections: Connections::default(),
+            clock: Arc::new(SystemClock),
+            tasks: Tasks::default(),
+            health: Health::default(),
+        },
+        found: Vec::new(),
+    };
+    checker.names(definitions);
+    for stream in &definitions.streams {
+        checker.stream(stream);
+    }
+    let mut joined = BTreeSet::new();
+    for rule in &definitions.rules {
+        checker.rule(rule, &mut joined);
+    }
+    for table in definitions.tables.iter().filter(|table| !joined.contains(&table.name)) {
+        checker.table(table);
+    }
+    checker.found
+}
+
+/// Rule options that this runtime does not act on yet, with what it says of them. The one place where they are listed.
+pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
+    let attempts = options.restart_strategy.as_ref().and_then(|strategy| strategy.attempts);
+    let asked = [
+        ("debug", options.debug == Some(true)),
+        ("onError", options.on_error == Some(sluice_crds::RuleErrorPolicy::Fail)),
+        ("sendMetaToSink", options.send_meta_to_sink == Some(true)),
+        ("concurrency", options.concurrency.is_some_and(|n| n > 1)),
+        ("qos", options.qos.is_some_and(|qos| qos > 0)),
+        ("checkpointInterval", options.checkpoint_interval.is_some()),
+        ("restartStrategy", attempts.is_some_and(|attempts| attempts > 0)),
+        ("cron", options.cron.is_some()),
+        ("duration", options.duration.is_some()),
+        ("cronDatetimeRange", !options.cron_datetime_range.is_empty()),
+    ];
+    let message = "not supported yet; remove it to run without";
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, message)).collect()
+}
+
+struct Checker<'a> {
+    named: Named,
+    registry: &'a Registry,
+    ctx: ConnectorContext,
+    found: Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn add(&mut self, diagnostic: Diagnostic) {
+        if !self.found.contains(&diagnostic) {
+            self.found.push(diagnostic);
+        }
+    }
+
+    fn options(&mut self, origin: &Origin, base: &str, error: &ConfigError) {
+        for problem in &error.problems {
+            self.add(origin.option_problem(base, problem));
+        }
+    }
+
+    /// Streams and tables share one space of names.
+    fn names(&mut self, definitions: &Definitions) {
+        let mut first: BTreeMap<&str, &Origin> = BTreeMap::new();
+        let streams = definitions.streams.iter().map(|stream| (stream.name.as_str(), &stream.origin));
+        let tables = definitions.tables.iter().map(|table| (table.name.as_str(), &table.origin));
+        for (name, origin) in streams.chain(tables) {
+            match first.get(name) {
+                None => _ = first.insert(name, origin),
+                Some(twin) => {
+                    let message = format!("the SQL name \"{name}\" is taken by {}", twin.resource);
+                    self.add(origin.problem("spec", message));
+                }
+            }
+        }
+        let mut rules = BTreeSet::new();
+        for rule in &definitions.rules {
+            if !rules.insert(&rule.name) {
+                self.add(rule.origin.problem("metadata.name", format!("there are two rules \"{}\"", rule.name)));
+            }
+        }
+    }
+
+    fn stream(&mut self, stream: &StreamDef) {
+        let origin = &stream.origin;
+        let source_type = match self.registry.source(&stream.connector) {
+            Ok(source_type) => Arc::clone(source_type),
+            Err(error) => return self.attribute(origin, "type", "TYPE", &error),
+        };
+        match SourceOptions::split(&stream.options) {
+            Ok((_, own)) => {
+                let args = SourceArgs {
+                    stream: &stream.name,
+                    datasource: &stream.datasource,
+                    format: &stream.format,
+                    options: &own,
+                };
+                if let Err(error) = (source_type.build)(&args) {
+                    self.parts(origin, &error);
+                }
+            }
+            Err(error) => return self.options(origin, "spec.options", &error),
+        }
+        if source_type.gives != Gives::Payloads {
+            return;
+        }
+        if let Err(error) = self.registry.format(&stream.format) {
+            return self.attribute(origin, "format", "FORMAT", &error);
+        }
+        if let Err(error) = StreamDecoder::new(stream, self.registry, Arc::new(Schema::default())) {
+            self.parts(origin, &error);
+        }
+    }
+
+    /// A table that no rule joins with: as if it were joined by its key.
+    fn table(&mut self, table: &LookupTableDef) {
+        let star = Column { name: table.name.as_str().into(), kind: ColumnKind::Star, ty: Type::default() };
+        let plan = LookupPlan {
+            table: table.name.as_str().into(),
+            kind: JoinKind::Inner,
+            key_columns: vec![table.key.as_deref().unwrap_or("id").into()],
+            columns: Arc::new(Schema { columns: vec![star] }),
+        };
+        self.lookup(table, &plan);
+    }
+
+    fn lookup(&mut self, table: &LookupTableDef, plan: &LookupPlan) {
+        if let Err(error) = self.registry.lookup(&table.connector) {
+            return self.attribute(&table.origin, "type", "TYPE", &error);
+        }
+        let metrics = LookupMetrics::new("check", &table.name, &table.connector, Arc::clone(&self.ctx.clock));
+        let driver = LookupDriver::new(table, plan, self.registry, self.ctx.clone(), Arc::new(metrics));
+        if let Err(error) = driver {
+            self.parts(&table.origin, &error);
+        }
+    }
+
+    fn rule(&mut self, rule: &RuleDef, joined: &mut BTreeSet<String>) {
+        if rule.sinks.is_empty() {
+            self.add(rule.origin.problem("spec.sinks", "a rule needs at least one sink"));
+        }
+        // The engine's own verdict decides; taken apart below, so that each error is shown where it was made.
+        let output = match build_rule(rule, &self.named, self.registry, &self.ctx) {
+            Ok(built) => {
+                joined.extend(built.plan.lookups.iter().map(|lookup| lookup.table.to_string()));
+                return;
+            }
+            Err(RuleError::Sql(errors)) => {
+                for diagnostic in rule.origin.sql_problems("spec.sql", &errors) {
+                    self.add(diagnostic);
+                }
+                Arc::new(Schema::default())
+            }
+            Err(RuleError::Config(_)) => self.lookups(rule, joined),
+        };
+        for (sink_idx, sink) in rule.sinks.iter().enumerate() {
+            let base = format!("spec.sinks[{sink_idx}].{}", sink.connector);
+            if let Err(error) = self.registry.sink(&sink.connector) {
+                let message = error.problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
+                self.add(rule.origin.key_problem(&base, message));
+                continue;
+            }
+            let metrics = SinkMetrics::new(&rule.name, sink_idx, &sink.connector, Arc::clone(&self.ctx.clock));
+            let (ctx, metrics) = (self.ctx.clone(), Arc::new(metrics));
+            if let Err(error) = SinkDriver::new(&rule.name, sink_idx, sink, &output, self.registry, ctx, metrics) {
+                self.options(&rule.origin, &base, &error);
+            }
+        }
+    }
+
+    /// Checks the tables that a rule joins with, and gives the rule's output.
+    fn lookups(&mut self, rule: &RuleDef, joined: &mut BTreeSet<String>) -> Arc<Schema> {
+        let functions = &self.registry.functions;
+        let Ok(plan) = sluice_sql::plan::plan_rule(&rule.sql, &self.named.catalog, functions, &rule.options) else {
+            return Arc::new(Schema::default());
+        };
+        for lookup in &plan.lookups {
+            if let Some(table) = self.named.tables.get(lookup.table.as_str()).map(Arc::clone) {
+                joined.insert(table.name.clone());
+                self.lookup(&table, lookup);
+            }
+        }
+        plan.output
+    }
+
+    /// Errors of a stream's or table's connector or format: about its options, or about what has a field of its own.
+    fn parts(&mut self, origin: &Origin, error: &ConfigError) {
+        for problem in &error.problems {
+            let field = OWN_FIELDS.iter().find(|(name, _)| *name == problem.path);
+            self.add(match field {
+                Some((name, ddl)) => origin.attribute_problem(&format!("spec.{name}"), ddl, &problem.message),
+                None => origin.option_problem("spec.options", problem),
+            });
+        }
+    }
+
+    fn attribute(&mut self, origin: &Origin, field: &str, ddl: &str, error: &ConfigError) {
+        for ConfigProblem { message, .. } in &error.problems {
+            self.add(origin.attribute_problem(&format!("spec.{field}"), ddl, message));
+        }
+    }
+}
+
+/// What connectors and formats call by its own name, and has a field and an option of the statement, not a connector's option.
+const OWN_FIELDS: &[(&str, &str)] = &[
+    ("datasource", "DATASOURCE"),
+    ("format", "FORMAT"),
+    ("delimiter", "DELIMITER"),
+    ("key", "KEY"),
+    ("fields", "FIELDS"),
+];

@@ -1,0 +1,295 @@
+//! Documents to definitions: both forms of streams and tables become one, options get their profile and their secrets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use sluice_crds::{CacheSpec, LookupTableSpec, OnError, OptionMap, RuleSpec, RuntimeSpec, StreamSpec, TableKind};
+use sluice_sql::plan::RuleOptions;
+use sluice_sql::sql::Span;
+
+use super::document::{Document, Kind};
+use super::load::Manifests;
+use super::place::Place;
+use super::profile::{self, ProfileError, Request};
+use super::secret::Secrets;
+use super::source::{self, SourceText};
+use crate::check;
+use crate::definition::{
+    CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_LOOKUP_TIMEOUT, LookupTableDef, OnLookupError, Origin, RuleDef,
+    SinkDef, StreamDef,
+};
+use crate::diagnostic::Diagnostic;
+use crate::error::{ConfigError, ConfigProblem};
+use crate::options::{HumanDuration, Options, read};
+
+/// Adds the definitions of all documents.
+pub(super) fn resolve(documents: Vec<Document>, secrets: &Secrets, manifests: &mut Manifests) {
+    let documents: Vec<Arc<Document>> = documents.into_iter().map(Arc::new).collect();
+    // Their defaults are needed by the rules.
+    for document in documents.iter().filter(|document| document.kind == Kind::Runtime) {
+        if let Some(spec) = spec::<RuntimeSpec>(document, &mut manifests.diagnostics) {
+            manifests.runtimes.insert(document.name.clone(), spec);
+        }
+    }
+    for document in &documents {
+        let mut resolver = Resolver { document, secrets, problems: Vec::new() };
+        match document.kind {
+            Kind::Stream => manifests.definitions.streams.extend(resolver.stream()),
+            Kind::LookupTable => match resolver.table() {
+                Some(Table::Lookup(table)) => manifests.definitions.tables.push(*table),
+                Some(Table::Scan(stream)) => manifests.definitions.streams.push(*stream),
+                None => {}
+            },
+            Kind::Rule => manifests.definitions.rules.extend(resolver.rule(&manifests.runtimes)),
+            Kind::Runtime | Kind::Secret => {}
+        }
+        manifests.diagnostics.append(&mut resolver.problems);
+    }
+}
+
+/// What a document of kind LookupTable gives.
+enum Table {
+    Lookup(Box<LookupTableDef>),
+    Scan(Box<StreamDef>),
+}
+
+struct Resolver<'a> {
+    document: &'a Arc<Document>,
+    secrets: &'a Secrets,
+    problems: Vec<Diagnostic>,
+}
+
+impl Resolver<'_> {
+    fn stream(&mut self) -> Option<StreamDef> {
+        let spec: StreamSpec = spec(self.document, &mut self.problems)?;
+        let text = source::stream(self.document, &spec, &mut self.problems)?;
+        self.stream_of(text, spec.options, spec.config.as_ref())
+    }
+
+    fn table(&mut self) -> Option<Table> {
+        let spec: LookupTableSpec = spec(self.document, &mut self.problems)?;
+        let text = source::table(self.document, &spec, &mut self.problems)?;
+        if text.kind == TableKind::Scan {
+            return self
+                .stream_of(text, spec.options, spec.config.as_ref())
+                .map(|stream| Table::Scan(Box::new(stream)));
+        }
+        let (mut options, origin) = self.options(&text, spec.options, spec.config.as_ref(), true);
+        let profile = options.split_off::<LookupProfile>();
+        let cache = match profile.parse::<LookupProfile>() {
+            Ok(profile) => cache(profile.lookup.unwrap_or_default(), spec.cache),
+            Err(error) => {
+                self.config_error(&origin, "spec.options", &error);
+                CacheSettings::default()
+            }
+        };
+        let def = LookupTableDef {
+            name: text.name,
+            connector: text.connector,
+            datasource: text.datasource,
+            format: text.format,
+            fields: text.fields,
+            key: text.key,
+            cache,
+            on_error: match spec.on_error.unwrap_or_default() {
+                OnError::Drop => OnLookupError::Drop,
+                OnError::Null => OnLookupError::Null,
+                OnError::Retry => OnLookupError::Retry,
+            },
+            timeout: spec.timeout.map_or(DEFAULT_LOOKUP_TIMEOUT, Duration::from),
+            options,
+            origin,
+        };
+        self.clean().then(|| Table::Lookup(Box::new(def)))
+    }
+
+    fn stream_of(
+        &mut self,
+        text: SourceText,
+        options: Option<OptionMap>,
+        config: Option<&sluice_crds::ConfigRef>,
+    ) -> Option<StreamDef> {
+        let (options, origin) = self.options(&text, options, config, false);
+        let def = StreamDef {
+            name: text.name,
+            connector: text.connector,
+            datasource: text.datasource,
+            format: text.format,
+            fields: text.fields,
+            timestamp: text.timestamp,
+            timestamp_format: text.timestamp_format,
+            strict: text.strict,
+            shared: text.shared,
+            delimiter: text.delimiter,
+            retain: text.retain,
+            options,
+            origin,
+        };
+        self.clean().then_some(def)
+    }
+
+    fn rule(&mut self, runtimes: &BTreeMap<String, RuntimeSpec>) -> Option<RuleDef> {
+        let spec: RuleSpec = spec(self.document, &mut self.problems)?;
+        let origin = self.origin(BTreeMap::new(), BTreeMap::new());
+        let mut sinks = Vec::with_capacity(spec.sinks.len());
+        for (sink_idx, sink) in spec.sinks.into_iter().enumerate() {
+            let mut options = Value::Object(sink.options.0);
+            let mut problems = Vec::new();
+            self.secrets.fill(&mut options, "", &mut problems);
+            self.config_error(&origin, &format!("spec.sinks[{sink_idx}].{}", sink.ty), &ConfigError { problems });
+            sinks.push(SinkDef { connector: sink.ty, options: Options::from(options) });
+        }
+        let runtime = spec.runtime.as_deref().unwrap_or(sluice_crds::DEFAULT_RUNTIME);
+        let own = spec.options.unwrap_or_default();
+        for (path, message) in check::unsupported(&own) {
+            self.problems.push(self.document.problem(&format!("spec.options.{path}"), message));
+        }
+        let defaults = runtimes.get(runtime).and_then(|runtime| runtime.options.clone()).unwrap_or_default();
+        let millis = |duration: sluice_crds::Duration| i64::try_from(duration.0.as_millis()).unwrap_or(i64::MAX);
+        let standard = RuleOptions::default();
+        let options = RuleOptions {
+            event_time: own.event_time.or(defaults.event_time).unwrap_or(standard.event_time),
+            late_tolerance_ms: own
+                .late_tolerance
+                .or(defaults.late_tolerance)
+                .map_or(standard.late_tolerance_ms, millis),
+            idle_timeout_ms: own.idle_timeout.or(defaults.idle_timeout).map(millis).or(standard.idle_timeout_ms),
+            send_error: own.send_error.or(defaults.send_error).unwrap_or(standard.send_error),
+            send_nil: own.send_nil_field.or(defaults.send_nil_field).unwrap_or(standard.send_nil),
+            flush_at_end: own.flush_at_end.or(defaults.flush_at_end).unwrap_or(standard.flush_at_end),
+        };
+        let buffer = own.buffer_length.or(defaults.buffer_length).and_then(|length| usize::try_from(length).ok());
+        let def = RuleDef {
+            name: self.document.name.clone(),
+            sql: spec.sql,
+            sinks,
+            options,
+            buffer_batches: buffer.unwrap_or(DEFAULT_BUFFER_BATCHES),
+            suspend: spec.suspend.unwrap_or(false),
+            origin,
+        };
+        self.clean().then_some(def)
+    }
+
+    /// The profile, EXTRA and the options of the document, each laid over the one before, with secrets filled in.
+    fn options(
+        &mut self,
+        text: &SourceText,
+        options: Option<OptionMap>,
+        config: Option<&sluice_crds::ConfigRef>,
+        lookup: bool,
+    ) -> (Options, Origin) {
+        let in_spec = config.and_then(|config| config.profile.as_deref());
+        if let (Some(_), Some(_)) = (in_spec, &text.profile) {
+            let message = "the statement names a profile with CONF_KEY already; keep one of the two";
+            self.problems.push(self.document.problem("spec.config.profile", message));
+        }
+        let request = Request {
+            connector: &text.connector,
+            secret: config.and_then(|config| config.secret_ref.as_ref()).map(|secret| secret.name.as_str()),
+            profile: in_spec.or(text.profile.as_deref()),
+            lookup,
+        };
+        let (mut merged, mut provenance) = match profile::find(self.secrets, &request) {
+            Ok(found) => found,
+            Err(error) => {
+                let origin = self.origin(text.ddl.clone(), BTreeMap::new());
+                self.problems.push(match error {
+                    ProfileError::Secret(message) => self.document.problem("spec.config.secretRef.name", message),
+                    ProfileError::Profile(message) if in_spec.is_some() => {
+                        self.document.problem("spec.config.profile", message)
+                    }
+                    ProfileError::Profile(message) => origin.attribute_problem("spec.config", "CONF_KEY", message),
+                });
+                (Map::new(), BTreeMap::new())
+            }
+        };
+        for (key, value) in text.extra.iter().chain(options.iter().flat_map(|options| &options.0)) {
+            provenance.remove(&key.to_lowercase());
+            profile::overlay(&mut merged, key, value.clone());
+        }
+        let origin = self.origin(text.ddl.clone(), provenance);
+        let mut problems = Vec::new();
+        let mut merged = Value::Object(merged);
+        self.secrets.fill(&mut merged, "", &mut problems);
+        self.config_error(&origin, "spec.options", &ConfigError { problems });
+        (Options::from(merged), origin)
+    }
+
+    fn config_error(&mut self, origin: &Origin, base: &str, error: &ConfigError) {
+        self.problems.extend(error.problems.iter().map(|problem| origin.option_problem(base, problem)));
+    }
+
+    fn origin(&self, ddl: BTreeMap<String, Span>, profile: BTreeMap<String, String>) -> Origin {
+        Origin {
+            file: self.document.file.path.clone(),
+            line: self.document.node.span.line,
+            resource: self.document.resource(),
+            generation: self.document.generation,
+            place: Some(Arc::new(Place { document: Arc::clone(self.document), ddl, profile })),
+        }
+    }
+
+    /// Nothing found so far stops the definition.
+    fn clean(&self) -> bool {
+        !self.problems.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// The group `lookup` of a profile.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct LookupProfile {
+    lookup: Option<ProfileCache>,
+}
+
+/// Settings of the cache in front of the table.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ProfileCache {
+    cache: bool,
+    cache_ttl: HumanDuration,
+    cache_missing_key: bool,
+}
+
+/// The document's settings, laid over those of the profile.
+fn cache(profile: ProfileCache, spec: Option<CacheSpec>) -> CacheSettings {
+    let standard = CacheSettings::default();
+    let ttl = Some(profile.cache_ttl.0).filter(|ttl| !ttl.is_zero());
+    match spec {
+        None => CacheSettings { enabled: profile.cache, ttl, missing: profile.cache_missing_key, ..standard },
+        Some(spec) => CacheSettings {
+            enabled: spec.enabled.unwrap_or(true),
+            ttl: spec.ttl.map(Duration::from).or(ttl),
+            missing: spec.missing.unwrap_or(profile.cache_missing_key),
+            max_entries: spec.max_entries.and_then(|n| usize::try_from(n).ok()).unwrap_or(standard.max_entries),
+        },
+    }
+}
+
+/// Reads `spec`, as strictly as the API server.
+fn spec<T: DeserializeOwned + JsonSchema>(document: &Document, problems: &mut Vec<Diagnostic>) -> Option<T> {
+    let Some(node) = document.node.get("spec") else {
+        problems.push(document.problem("spec", "required, but not given"));
+        return None;
+    };
+    let Value::Object(map) = node.to_json() else {
+        problems.push(document.problem("spec", "expected a map"));
+        return None;
+    };
+    match read::fields(&map) {
+        Ok(spec) => Some(spec),
+        Err(error) => {
+            problems.extend(error.problems.iter().map(|ConfigProblem { path, message }| {
+                let path = if path.is_empty() { "spec".to_owned() } else { format!("spec.{path}") };
+                document.problem(&path, message)
+            }));
+            None
+        }
+    }
+}
