@@ -113,7 +113,7 @@ impl Checker<'_> {
                 None => _ = first.insert(name, origin),
                 Some(twin) => {
                     let message = format!("the SQL name \"{name}\" is taken by {}", twin.resource);
-                    self.add(origin.problem("spec", message));
+                    self.add(origin.problem("spec.name", message));
                 }
             }
         }

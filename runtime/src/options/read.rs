@@ -299,6 +299,10 @@ impl<'a> Reader<'a> {
     }
 
     fn mismatch(&mut self, schema: &Value, value: &Value, path: &str) {
+        if schema.get("pattern").and_then(Value::as_str) == Some(sluice_crds::Duration::PATTERN) {
+            let message = format!("expected a duration such as 500ms, 10s or 1h30m, found {}", kind(value));
+            return self.problem(path, message);
+        }
         let quote = types(schema).contains(&"string") && matches!(value, Value::Number(_) | Value::Bool(_));
         let hint = if quote { "; put it in quotes" } else { "" };
         self.problem(path, format!("expected {}, found {}{hint}", describe(schema), kind(value)));
