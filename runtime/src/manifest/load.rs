@@ -52,7 +52,7 @@ pub fn load(paths: &[PathBuf], settings: &Settings) -> Manifests {
         for file in &found {
             match read_file(file) {
                 Ok(source) => read_source(source, settings, &mut documents, &mut manifests.diagnostics),
-                Err(diagnostic) => manifests.diagnostics.push(diagnostic),
+                Err(diagnostic) => manifests.diagnostics.push(*diagnostic),
             }
         }
         let nothing = (documents.len(), manifests.diagnostics.iter().filter(|d| d.is_error()).count()) == (before.0, 0);
@@ -151,9 +151,9 @@ fn find_files(path: &Path, depth: usize, manifests: &mut Manifests) {
     }
 }
 
-fn read_file(path: &Path) -> Result<SourceFile, Diagnostic> {
+fn read_file(path: &Path) -> Result<SourceFile, Box<Diagnostic>> {
     let name = path.display().to_string();
-    let fail = |error: String| Diagnostic::error(error).in_file(&name, 0, 0);
+    let fail = |error: String| Box::new(Diagnostic::error(error).in_file(&name, 0, 0));
     let metadata = fs::metadata(path).map_err(|error| fail(lower(&error)))?;
     if metadata.len() > MAX_BYTES {
         return Err(fail(format!("larger than {} MiB", MAX_BYTES >> 20)));
@@ -170,7 +170,7 @@ fn read_file(path: &Path) -> Result<SourceFile, Diagnostic> {
             .last()
             .filter(|_| !valid.ends_with(b"\n"))
             .map_or(1, |line| line.chars().count() as u32 + 1);
-        Diagnostic::error("not UTF-8 text").in_file(&name, line, column)
+        Box::new(Diagnostic::error("not UTF-8 text").in_file(&name, line, column))
     })?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     Ok(SourceFile { name, path: Some(path.to_owned()), text })

@@ -43,6 +43,7 @@ struct FakeTls {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "read, but never run")]
 struct FakeSinkConfig {
     topic: String,
     password: Option<Secret>,
@@ -259,7 +260,7 @@ fn directories_are_read_in_order_and_a_config_dir_stands_for_the_secret() {
         fs::write(dir.path().join(file), text).unwrap();
     }
     let settings = Settings { config_dir: Some(dir.path().join("etc")), ..Settings::default() };
-    let loaded = load(&[manifests.clone()], &settings);
+    let loaded = load(std::slice::from_ref(&manifests), &settings);
     assert_eq!(to_text(&loaded.diagnostics), "");
     let streams: Vec<(&str, Option<&serde_json::Value>)> =
         loaded.definitions.streams.iter().map(|def| (def.name.as_str(), def.options.get("server"))).collect();
