@@ -57,6 +57,8 @@ pub(crate) struct Scope<'a> {
     pub ctx: EvalContext<'a>,
     /// One per call site of a stateful function.
     pub states: &'a mut [Box<dyn StatefulFunction>],
+    /// Inside of a condition that counts its hits.
+    pub peeking: bool,
 }
 
 /// One side of `AND` and `OR`.
@@ -134,6 +136,7 @@ impl Expr {
             ExprKind::Stateful(state, call) => return self.stateful(*state, call, fields, scope),
             ExprKind::Call(call) => return self.call(call, fields, scope),
             ExprKind::Case(case) => return self.case(case, fields, scope),
+            ExprKind::Hits(condition, states) => Value::Bool(hits(condition, states, fields, scope)?),
             ExprKind::Context(function) => context(*function, scope),
             ExprKind::AsFloat(operand) => {
                 let value = operand.eval(fields, scope)?;
@@ -327,14 +330,13 @@ impl Expr {
     }
 
     fn call<'a>(&'a self, call: &Call, fields: Fields<'_>, scope: &mut Scope<'_>) -> Outcome<Cow<'a, Value>> {
-        let args = eval_args(&call.args, fields, scope)?;
-        if let Some(value) = null_result(call.null, &args) {
-            return Ok(Cow::Owned(value));
-        }
-        match call.body {
-            Some(body) => Ok(Cow::Owned(at(body(&args, &mut scope.ctx), self.span)?)),
-            None => Ok(Cow::Owned(Value::Null)),
-        }
+        let value =
+            with_args(&call.args, fields, scope, |args, scope| match (null_result(call.null, args), call.body) {
+                (Some(value), _) => Ok(value),
+                (None, Some(body)) => at(body(args, &mut scope.ctx), self.span),
+                (None, None) => Ok(Value::Null),
+            })?;
+        Ok(Cow::Owned(value?))
     }
 
     fn stateful<'a>(
@@ -348,7 +350,9 @@ impl Expr {
         if let Some(value) = null_result(call.null, &args) {
             return Ok(Cow::Owned(value));
         }
+        let peeking = scope.peeking;
         match scope.states.get_mut(state) {
+            Some(state) if let Some(value) = state.peek().filter(|_| peeking) => Ok(Cow::Owned(value)),
             Some(state) => Ok(Cow::Owned(at(state.eval(&args, &mut scope.ctx), self.span)?)),
             None => Ok(Cow::Owned(Value::Null)),
         }
@@ -362,6 +366,27 @@ pub(crate) fn eval_args(args: &[Expr], fields: Fields<'_>, scope: &mut Scope<'_>
         values.push(arg.eval(fields, scope)?.into_owned());
     }
     Ok(values)
+}
+
+/// Calls `take` with the arguments of a call; a single one is not copied.
+#[inline]
+pub(crate) fn with_args<R>(
+    args: &[Expr],
+    fields: Fields<'_>,
+    scope: &mut Scope<'_>,
+    take: impl FnOnce(&[Value], &mut Scope<'_>) -> R,
+) -> Outcome<R> {
+    match args {
+        [] => Ok(take(&[], scope)),
+        [arg] => {
+            let value = arg.eval(fields, scope)?;
+            Ok(take(std::slice::from_ref(&*value), scope))
+        }
+        args => {
+            let values = eval_args(args, fields, scope)?;
+            Ok(take(&values, scope))
+        }
+    }
 }
 
 /// Argument values: up to three without a heap allocation.
@@ -412,6 +437,20 @@ pub(crate) fn null_result(policy: NullPolicy, args: &[Value]) -> Option<Value> {
         value => value.is_null(),
     };
     args.iter().any(counts_as_null).then_some(result)
+}
+
+fn hits(condition: &Expr, states: &[usize], fields: Fields<'_>, scope: &mut Scope<'_>) -> Outcome<bool> {
+    scope.peeking = true;
+    let holds = condition.test(fields, scope);
+    scope.peeking = false;
+    if matches!(holds, Ok(true)) {
+        for state in states {
+            if let Some(state) = scope.states.get_mut(*state) {
+                at(state.eval(&[], &mut scope.ctx), condition.span)?;
+            }
+        }
+    }
+    holds
 }
 
 fn context(function: ContextFn, scope: &Scope<'_>) -> Value {

@@ -22,7 +22,7 @@ use crate::value::Value;
 
 pub(crate) use compare::sort_order;
 pub use context::{EvalContext, Props, Report, RuleContext};
-pub(crate) use eval::{Args, Failure, Fields, Scope, eval_args, null_result};
+pub(crate) use eval::{Args, Failure, Fields, Scope, eval_args, null_result, with_args};
 pub(crate) use like::LikePattern;
 
 /// A bound expression and its place in the statement.
@@ -89,6 +89,8 @@ pub(crate) enum ExprKind {
     Call(Box<Call>),
     /// A scalar function with state; the index into the rule's states.
     Stateful(usize, Box<Call>),
+    /// A condition that counts its hits: these states move on only when it is true.
+    Hits(Box<Expr>, Box<[usize]>),
     /// `window_start()` and its like
     Context(ContextFn),
     /// Whole numbers as floats, everything else as it is.
@@ -191,6 +193,7 @@ impl Expr {
             | ExprKind::Except(part, _)
             | ExprKind::Not(part)
             | ExprKind::Minus(part)
+            | ExprKind::Hits(part, _)
             | ExprKind::Like(part, _, _)
             | ExprKind::IsNull(part, _)
             | ExprKind::AsFloat(part) => visit(part),
@@ -235,6 +238,7 @@ impl Expr {
             | ExprKind::Except(part, _)
             | ExprKind::Not(part)
             | ExprKind::Minus(part)
+            | ExprKind::Hits(part, _)
             | ExprKind::Like(part, _, _)
             | ExprKind::IsNull(part, _)
             | ExprKind::AsFloat(part) => visit(part),

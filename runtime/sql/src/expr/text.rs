@@ -126,6 +126,7 @@ impl Expr {
             ExprKind::Call(call) | ExprKind::Stateful(_, call) => {
                 list(out, &format!("{}(", call.function.name), &call.args, name);
             }
+            ExprKind::Hits(condition, _) => condition.write(out, name, outer),
             ExprKind::Context(function) => out.push_str(match function {
                 crate::function::ContextFn::WindowStart => "window_start()",
                 crate::function::ContextFn::WindowEnd => "window_end()",

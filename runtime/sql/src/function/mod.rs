@@ -185,6 +185,11 @@ pub enum ContextFn {
 pub trait StatefulFunction: Send {
     /// The value for one row.
     fn eval(&mut self, args: &[Value], ctx: &mut EvalContext<'_>) -> Result<Value, EvalError>;
+    /// The value that `eval` would give, if reading it in a condition must not change it. `eval` is then called once the
+    /// condition has turned out true.
+    fn peek(&self) -> Option<Value> {
+        None
+    }
 }
 
 /// Collects the values of a group.

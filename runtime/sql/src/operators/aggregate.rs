@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::output::Run;
-use crate::expr::{Args, Expr, Failure, Fields, Scope, eval_args, null_result};
+use crate::expr::{Args, Expr, Failure, Fields, Scope, eval_args, null_result, with_args};
 use crate::function::{Accumulator, Body, NullPolicy};
 use crate::plan::stages::AggregateCall;
 use crate::value::{Row, Timestamp, Value};
@@ -76,21 +76,21 @@ impl Groups {
         first: impl FnOnce() -> Row,
         scope: &mut Scope<'_>,
     ) -> Result<(), Box<Failure>> {
-        let key = eval_args(keys, fields, scope)?;
-        let hash = hash_values(&key);
         let Groups { index, groups } = self;
-        let found =
-            index.find(hash, |idx| groups.get(*idx as usize).is_some_and(|group| same_values(&group.key, &key)));
-        let group_idx = match found {
-            Some(group_idx) => *group_idx as usize,
-            None => {
-                let group_idx = groups.len();
-                let accumulators = calls.iter().map(Aggregate::new).collect();
-                groups.push(Group { key: key.to_vec().into(), hash, first: first(), accumulators });
-                index.insert_unique(hash, group_idx as u32, |idx| groups[*idx as usize].hash);
-                group_idx
+        let found = with_args(keys, fields, scope, |key, _| {
+            let hash = hash_values(key);
+            let is_same = |idx: &u32| groups.get(*idx as usize).is_some_and(|group| same_values(&group.key, key));
+            match index.find(hash, is_same) {
+                Some(group_idx) => Ok(*group_idx as usize),
+                None => Err((hash, Box::from(key))),
             }
-        };
+        })?;
+        let group_idx = found.unwrap_or_else(|(hash, key)| {
+            let group_idx = groups.len();
+            groups.push(Group { key, hash, first: first(), accumulators: calls.iter().map(Aggregate::new).collect() });
+            index.insert_unique(hash, group_idx as u32, |idx| groups[*idx as usize].hash);
+            group_idx
+        });
         let mut outcome = Ok(());
         for (aggregate, call) in groups[group_idx].accumulators.iter_mut().zip(calls) {
             if let Err(failure) = aggregate.update(call, fields, scope) {
@@ -165,16 +165,17 @@ impl Aggregate {
         {
             return Ok(());
         }
-        let args = eval_args(&call.args, fields, scope)?;
-        if let Some(Seen(seen)) = &mut self.seen {
-            let hash = hash_values(&args);
-            if seen.find(hash, |known| same_values(known, &args)).is_some() {
-                return Ok(());
+        with_args(&call.args, fields, scope, |args, _| {
+            if let Some(Seen(seen)) = &mut self.seen {
+                let hash = hash_values(args);
+                if seen.find(hash, |known| same_values(known, args)).is_some() {
+                    return Ok(());
+                }
+                seen.insert_unique(hash, args.into(), |known| hash_values(known));
             }
-            seen.insert_unique(hash, args.to_vec().into(), |known| hash_values(known));
-        }
-        self.touched = true;
-        self.accumulator.update(&args).map_err(|error| Box::new(Failure { error, span: call.span }))
+            self.touched = true;
+            self.accumulator.update(args).map_err(|error| Box::new(Failure { error, span: call.span }))
+        })?
     }
 
     fn result(&self, call: &AggregateCall) -> Result<Value, crate::function::EvalError> {

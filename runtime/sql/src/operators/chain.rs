@@ -139,11 +139,11 @@ impl Chain {
     /// The clock has moved to `ctx.now`: processing-time windows may close. Call at or after [`next_timer`](Self::next_timer).
     pub fn tick(&mut self, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
         let mut output = self.output();
-        let (now, started) = (ctx.now, ctx.rule_start);
+        let now = ctx.now;
         let mut flow = self.work.flow(&self.stages, ctx, &mut output);
         match flow.watermark {
             Some(watermark) => {
-                watermark.check_idle(now, started);
+                watermark.check_idle(now);
                 flow.advance_watermark();
             }
             None => flow.advance_window(now),
@@ -154,7 +154,7 @@ impl Chain {
     /// When `tick` is wanted next; `None` while no timer runs.
     pub fn next_timer(&self) -> Option<Timestamp> {
         match (&self.work.watermark, &self.work.window) {
-            (Some(watermark), _) => watermark.next_timer(0),
+            (Some(watermark), _) => watermark.next_timer(),
             (None, Some(window)) => window.next_timer(),
             (None, None) => None,
         }

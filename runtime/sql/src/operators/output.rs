@@ -79,7 +79,7 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// The scope of an expression over a row.
     pub fn scope(&mut self, event_time: Timestamp, window: Option<WindowRange>) -> Scope<'_> {
-        Scope { ctx: EvalContext { rule: self.rule, event_time, window }, states: self.states }
+        Scope { ctx: EvalContext { rule: self.rule, event_time, window }, states: self.states, peeking: false }
     }
 
     /// Tests a condition on a row. A failure is reported and counts as false.

@@ -12,6 +12,8 @@ use crate::value::{Row, Timestamp};
 pub(super) struct Watermark {
     tolerance: Timestamp,
     idle_timeout: Option<Timestamp>,
+    /// When the rule began, by the clock; streams are silent since then.
+    started: Option<Timestamp>,
     inputs: Vec<InputTime>,
     current: Timestamp,
     /// By event time, then by arrival.
@@ -34,6 +36,7 @@ impl Watermark {
         Watermark {
             tolerance,
             idle_timeout,
+            started: None,
             inputs: counts.iter().map(input).collect(),
             current: Timestamp::MIN,
             held: VecDeque::new(),
@@ -79,7 +82,8 @@ impl Watermark {
     }
 
     /// Takes streams that are silent for too long out of consideration.
-    pub fn check_idle(&mut self, now: Timestamp, started: Timestamp) {
+    pub fn check_idle(&mut self, now: Timestamp) {
+        let started = *self.started.get_or_insert(now);
         let Some(timeout) = self.idle_timeout else { return };
         for input in &mut self.inputs {
             input.idle |= now.saturating_sub(input.seen.unwrap_or(started)) >= timeout;
@@ -87,8 +91,8 @@ impl Watermark {
     }
 
     /// When the next stream becomes idle.
-    pub fn next_timer(&self, started: Timestamp) -> Option<Timestamp> {
-        let timeout = self.idle_timeout?;
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let (timeout, started) = (self.idle_timeout?, self.started?);
         let busy = self.inputs.iter().filter(|input| !input.idle);
         busy.map(|input| input.seen.unwrap_or(started).saturating_add(timeout)).min()
     }

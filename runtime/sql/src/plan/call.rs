@@ -3,10 +3,10 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::bind::{Aggregates, Binder, Bound, Clause, member_of};
-use super::fold;
 use super::sources::Origin;
 use super::stages::{AggregateCall, AnalyticCall, Computed, ComputedKind, RowNumber, SortKey};
 use super::walk::unnested;
+use super::{fold, push_down};
 use crate::expr::{Call, Expr, ExprKind};
 use crate::function::{Body, ContextFn, Function, Numbers, Param};
 use crate::sql::ast::{self, Arg, Literal};
@@ -171,7 +171,7 @@ impl<'a> Binder<'a> {
         if let Some(over) = &call.over {
             let rows = Clause::rows("OVER");
             partition_by = over.partition_by.iter().map(|expr| self.bind(expr, rows).expr).collect();
-            when = over.when.as_ref().map(|expr| self.bind(expr, rows).expr);
+            when = over.when.as_ref().map(|expr| push_down::counting_hits(self.bind(expr, rows).expr));
             if partition_by.is_empty() && when.is_none() {
                 self.refuse(SqlError::new(
                     over.span,
@@ -378,7 +378,12 @@ fn refused_literal(param: Param, literal: Option<&Value>) -> Option<&'static str
 impl AggregateCall {
     /// The call as text.
     pub(crate) fn text(&self, name: &dyn Fn(usize) -> String) -> String {
-        let args: Vec<String> = self.args.iter().map(|arg| arg.text(name)).collect();
+        let args: Vec<String> = match self.args.as_slice() {
+            [arg] if self.function.name == "count" && matches!(arg.as_constant(), Some(Value::Int(_))) => {
+                vec!["*".to_owned()]
+            }
+            args => args.iter().map(|arg| arg.text(name)).collect(),
+        };
         let distinct = if self.distinct { "DISTINCT " } else { "" };
         let filter = self.filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", filter.text(name)));
         format!("{}({distinct}{}){}", self.function.name, args.join(", "), filter.unwrap_or_default())

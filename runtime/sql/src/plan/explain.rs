@@ -15,8 +15,14 @@ impl RulePlan {
     /// The plan as indented text: the result on top, what it is made of below, with what was pushed down where.
     pub fn explain(&self) -> String {
         let mut text = String::new();
-        for (depth, line) in self.lines().into_iter().rev().enumerate() {
+        let lines = self.lines();
+        let deepest = lines.len().saturating_sub(self.inputs.len());
+        for (depth, line) in lines.iter().skip(self.inputs.len()).rev().enumerate() {
             let _ = writeln!(text, "{:indent$}{line}", "", indent = depth * 2);
+        }
+        // The inputs stand side by side.
+        for line in lines.iter().take(self.inputs.len()) {
+            let _ = writeln!(text, "{:indent$}{line}", "", indent = deepest * 2);
         }
         text
     }

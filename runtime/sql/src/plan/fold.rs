@@ -12,6 +12,7 @@ pub(super) fn constant(expr: Expr) -> Expr {
         | ExprKind::Item(_)
         | ExprKind::Context(_)
         | ExprKind::Stateful(..)
+        | ExprKind::Hits(..)
         | ExprKind::Row(_) => false,
         ExprKind::Call(call) => {
             call.function.volatility == Volatility::Immutable && matches!(call.function.body, Body::Scalar(_))
@@ -25,7 +26,7 @@ pub(super) fn constant(expr: Expr) -> Expr {
     }
     let mut rule = RuleContext::for_constants();
     let ctx = EvalContext { rule: &mut rule, event_time: 0, window: None };
-    let value = expr.eval(Fields { values: &[], items: &[] }, &mut Scope { ctx, states: &mut [] });
+    let value = expr.eval(Fields { values: &[], items: &[] }, &mut Scope { ctx, states: &mut [], peeking: false });
     match value.map(|value| value.into_owned()) {
         Ok(value) => Expr::constant(value, expr.span),
         Err(_) => expr,

@@ -8,7 +8,6 @@ use super::bind::{Aggregates, Alias, Bound, Clause};
 use super::call::natural_name;
 use super::select::Planner;
 use super::stages::{Expand, Item, ItemKind, MultiColumnCall, NullOutput};
-use super::walk::unnested;
 use crate::expr::{Expr, ExprKind};
 use crate::function::{Body, Function};
 use crate::sql::ast;
@@ -70,15 +69,10 @@ impl<'a> Planner<'a> {
             }
         }
         let bound = self.binder.bind_item(item_idx, expr, clause);
-        let null = match (&item.alias, &unnested(expr).kind) {
-            _ if self.is_column(&bound, expr) => {
-                if self.options.send_nil {
-                    NullOutput::Null
-                } else {
-                    NullOutput::AsIs
-                }
-            }
-            (Some(_), _) if self.options.send_nil => NullOutput::Null,
+        let null = match (&item.alias, self.options.send_nil) {
+            (Some(_), true) => NullOutput::Null,
+            (None, true) if self.is_column(&bound, expr) => NullOutput::Null,
+            (None, false) if self.is_column(&bound, expr) => NullOutput::AsIs,
             _ => NullOutput::Omit,
         };
         let kind = if item.invisible { ColumnKind::Hidden } else { ColumnKind::Field };
@@ -89,7 +83,7 @@ impl<'a> Planner<'a> {
         self.items.push(Item { kind: ItemKind::Expr(bound.expr), null });
     }
 
-    /// A plain column keeps the difference between null and missing. Under an alias it is an expression.
+    /// True for a plain column: it keeps the difference between null and missing.
     pub(super) fn is_column(&self, bound: &Bound, expr: &ast::Expr) -> bool {
         let plain = match &bound.expr.kind {
             ExprKind::Slot(slot) => self.binder.columns[*slot].kind == ColumnKind::Field,

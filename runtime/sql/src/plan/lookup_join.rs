@@ -44,7 +44,7 @@ impl<'a> Planner<'a> {
                 None => rest.push(self.binder.bind(part, Clause::rows("ON")).expr),
             }
         }
-        if keys.is_empty() {
+        if keys.is_empty() && join.kind != JoinKind::Cross {
             let message = format!("{name} is a lookup table: ON must compare one of its columns with =");
             let span = join.on.as_ref().map_or(join.span, |on| on.span);
             let hint = format!("write ON {name}.column = other.column");

@@ -17,6 +17,25 @@ pub(super) fn all(mut parts: Vec<Expr>) -> Option<Expr> {
     }
 }
 
+/// The condition as one that counts its hits, if a function in it asks for that.
+pub(super) fn counting_hits(condition: Expr) -> Expr {
+    fn collect(expr: &Expr, states: &mut Vec<usize>) {
+        if let ExprKind::Stateful(state, call) = &expr.kind
+            && call.args.is_empty()
+        {
+            states.push(*state);
+        }
+        expr.for_each_part(&mut |part| collect(part, states));
+    }
+    let mut states = Vec::new();
+    collect(&condition, &mut states);
+    if states.is_empty() {
+        return condition;
+    }
+    let span = condition.span;
+    Expr { kind: ExprKind::Hits(condition.into(), states.into()), span }
+}
+
 /// Puts each conjunct of `WHERE` where it can run first without changing a result.
 ///
 /// * An aggregate in `WHERE` is about the whole collection, so then nothing may be dropped before it.

@@ -104,16 +104,13 @@ impl<'a> Planner<'a> {
                 _ => {}
             }
         }
-        let filter = select.filter.as_ref().map_or_else(Vec::new, |filter| {
-            let clause = Clause { name: "WHERE", aggregates: Aggregates::Where, item: None };
-            conjuncts(filter).into_iter().map(|part| self.binder.bind(part, clause).expr).collect()
-        });
+        let filter = self.filter();
         let group_by: Vec<Expr> =
             select.group_by.iter().map(|expr| self.binder.bind(expr, Clause::rows("GROUP BY")).expr).collect();
         let aggregate = !group_by.is_empty() || self.items_have_aggregate();
         let having = select.having.as_ref().map(|having| {
             self.check_having(having);
-            self.binder.bind(having, Clause::result("HAVING")).expr
+            push_down::counting_hits(self.binder.bind(having, Clause::result("HAVING")).expr)
         });
         let order_by: Vec<SortKey> = select
             .order_by
@@ -159,6 +156,18 @@ impl<'a> Planner<'a> {
         push_down::place_filter(&mut stages, filter, &self.binder.columns);
         push_down::make_incremental(&mut stages);
         self.layout(stages, lookup_plans, output)
+    }
+
+    /// The conjuncts of `WHERE`. One that counts its hits is about all of it.
+    fn filter(&mut self) -> Vec<Expr> {
+        let clause = Clause { name: "WHERE", aggregates: Aggregates::Where, item: None };
+        let n_states = self.binder.states.len();
+        let conjuncts = self.select.filter.iter().flat_map(conjuncts);
+        let parts: Vec<Expr> = conjuncts.map(|part| self.binder.bind(part, clause).expr).collect();
+        if self.binder.states.len() == n_states {
+            return parts;
+        }
+        push_down::all(parts).map(push_down::counting_hits).into_iter().collect()
     }
 
     fn window(&mut self, window: &'a ast::Window) -> WindowStage {
