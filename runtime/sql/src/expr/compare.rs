@@ -42,10 +42,7 @@ fn compare_rare(comparison: Comparison, left: &Value, right: &Value, rule: &Rule
         (Value::Uint(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
         (Value::Float(a), Value::Uint(b)) => a.partial_cmp(&(*b as f64)),
         (Value::Bool(a), Value::Bool(b)) if matches!(comparison, Comparison::Eq | Comparison::NotEq) => Some(a.cmp(b)),
-        (Value::Datetime(a), _) => match crate::expr::to_datetime(right, None, rule) {
-            Ok(b) => Some(a.timestamp().cmp(&b.timestamp())),
-            Err(error) => return Err(error),
-        },
+        (Value::Datetime(a), _) => Some(a.timestamp().cmp(&super::to_datetime(right, None, rule)?.timestamp())),
         _ => {
             return Err(EvalError::new(format!(
                 "{} {} {} is not possible",

@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::function::{ContextFn, Function, NullPolicy, ScalarFn};
+use crate::function::{ContextFn, EvalError, Function, NullPolicy, ScalarFn};
 use crate::sql::Span;
 use crate::sql::ast::BinaryOp;
 use crate::value::Value;
+use crate::value::datetime::{self, Format};
 
 pub(crate) use compare::sort_order;
 pub use context::{EvalContext, Props, Report, RuleContext};
@@ -156,12 +157,10 @@ impl std::fmt::Debug for Call {
 /// A value as an instant, text in the rule's zone.
 pub(crate) fn to_datetime(
     value: &Value,
-    format: Option<&str>,
+    format: Option<&Format>,
     rule: &RuleContext,
-) -> Result<jiff::Zoned, crate::function::EvalError> {
-    let format = format.map(crate::value::datetime::Format::new).transpose().map_err(crate::function::EvalError)?;
-    crate::value::datetime::to_datetime(value, format.as_ref(), &rule.time_zone, rule.now)
-        .map_err(crate::function::EvalError)
+) -> Result<jiff::Zoned, EvalError> {
+    datetime::to_datetime(value, format, &rule.time_zone, rule.now).map_err(EvalError)
 }
 
 impl Expr {

@@ -1,8 +1,9 @@
 //! What is done with a row when it arrives: strict validation and event time.
 
-use crate::expr::RuleContext;
+use crate::expr::{RuleContext, to_datetime};
 use crate::function::EvalError;
 use crate::plan::stages::InputStage;
+use crate::value::coerce::type_name;
 use crate::value::{Row, Timestamp, Type, Value};
 
 /// Checks and converts the declared columns of a stream with `STRICT_VALIDATION`; missing ones take their default.
@@ -12,7 +13,7 @@ pub(super) fn validate(stage: &InputStage, row: &mut Row, rule: &RuleContext) ->
         let converted = match (&*value, default) {
             (Value::Missing, Some(default)) => crate::plan::literal_value(default),
             (Value::Missing, None) => return Err(EvalError::new(format!("column {name} is not in the row"))),
-            (value, _) => converted(value, ty, rule).ok_or_else(|| {
+            (value, _) => converted(stage, value, ty, rule).ok_or_else(|| {
                 EvalError::new(format!("column {name} holds a {}, not a {}", value.kind_name(), type_name(ty)))
             })?,
         };
@@ -22,7 +23,7 @@ pub(super) fn validate(stage: &InputStage, row: &mut Row, rule: &RuleContext) ->
 }
 
 /// The value as the declared type, within its family.
-fn converted(value: &Value, ty: &Type, rule: &RuleContext) -> Option<Value> {
+fn converted(stage: &InputStage, value: &Value, ty: &Type, rule: &RuleContext) -> Option<Value> {
     Some(match (ty, value) {
         (Type::Int, Value::Int(_) | Value::Uint(_))
         | (Type::Float, Value::Float(_))
@@ -35,39 +36,18 @@ fn converted(value: &Value, ty: &Type, rule: &RuleContext) -> Option<Value> {
         (Type::Int, Value::Float(float)) => Value::Int(*float as i64),
         (Type::Float, Value::Int(int)) => Value::Float(*int as f64),
         (Type::Float, Value::Uint(uint)) => Value::Float(*uint as f64),
-        (Type::Datetime, _) => {
-            let datetime = crate::expr::to_datetime(value, None, rule).ok()?;
-            Value::Datetime(datetime.into())
-        }
+        (Type::Datetime, _) => Value::Datetime(to_datetime(value, stage.format.as_ref(), rule).ok()?.into()),
         _ => return None,
     })
 }
 
-fn type_name(ty: &Type) -> &'static str {
-    match ty {
-        Type::Any => "value",
-        Type::Number => "number",
-        Type::Int => "bigint",
-        Type::Float => "float",
-        Type::String => "string",
-        Type::Bool => "boolean",
-        Type::Bytes => "bytea",
-        Type::Datetime => "datetime",
-        Type::Array(_) => "array",
-        Type::Struct(_) => "struct",
-    }
-}
-
 /// The row's event time, from its timestamp column.
 pub(super) fn event_time(stage: &InputStage, row: &Row, rule: &RuleContext) -> Result<Timestamp, EvalError> {
-    let Some((slot, format)) = &stage.timestamp else { return Ok(row.ts) };
-    match row.get(*slot) {
+    let Some(slot) = stage.timestamp else { return Ok(row.ts) };
+    match row.get(slot) {
         Value::Int(ts) => Ok(*ts),
         Value::Float(ts) => Ok(*ts as Timestamp),
         value if value.is_null() => Err(EvalError::new("the row has no timestamp")),
-        value => {
-            let datetime = crate::expr::to_datetime(value, format.as_deref(), rule)?;
-            Ok(datetime.timestamp().as_millisecond())
-        }
+        value => Ok(to_datetime(value, stage.format.as_ref(), rule)?.timestamp().as_millisecond()),
     }
 }

@@ -11,6 +11,7 @@ use crate::expr::{Call, Expr, ExprKind};
 use crate::function::{Body, ContextFn, Function, Numbers, Param};
 use crate::sql::ast::{self, Arg, Literal};
 use crate::sql::{Span, SqlError};
+use crate::value::coerce::type_called;
 use crate::value::{Type, Value};
 
 impl<'a> Binder<'a> {
@@ -110,7 +111,7 @@ impl<'a> Binder<'a> {
     ) -> Bound {
         let (args, types) = self.args(call, function, clause);
         let ty = match (function.name, args.get(1).and_then(Expr::as_constant)) {
-            ("cast", Some(Value::String(ty))) => type_called(ty),
+            ("cast", Some(Value::String(ty))) => type_called(ty).unwrap_or_default(),
             _ => (function.returns)(&types),
         };
         let body = match function.body {
@@ -287,19 +288,6 @@ fn meta_path(arg: &ast::Expr, path: &mut Vec<SmolStr>) -> bool {
             valid
         }
         _ => false,
-    }
-}
-
-/// The type that `cast` is told to make.
-fn type_called(name: &str) -> Type {
-    match name {
-        "bigint" => Type::Int,
-        "float" => Type::Float,
-        "string" => Type::String,
-        "boolean" => Type::Bool,
-        "datetime" => Type::Datetime,
-        "bytea" => Type::Bytes,
-        _ => Type::Any,
     }
 }
 

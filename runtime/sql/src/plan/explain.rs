@@ -49,9 +49,11 @@ impl RulePlan {
             if let Some(retain) = stage.retain {
                 let _ = write!(line, " table of the last {retain} rows");
             }
-            if let Some((slot, format)) = &stage.timestamp {
-                let _ = write!(line, " timestamp {}", self.slot(*slot));
-                format.iter().for_each(|format| line.push_str(&format!(" format {format:?}")));
+            if let Some(slot) = stage.timestamp {
+                let _ = write!(line, " timestamp {}", self.slot(slot));
+            }
+            if let Some(format) = &stage.format {
+                let _ = write!(line, " format {format:?}");
             }
             if !stage.strict.is_empty() {
                 line.push_str(" strict");

@@ -159,7 +159,7 @@ impl Stages {
         let keys = |keys: &mut Vec<SortKey>| keys.iter_mut().for_each(|key| key.expr.map_slots(map));
         for input in &mut self.inputs {
             each(&mut input.filter.iter_mut());
-            input.timestamp.iter_mut().for_each(|(slot, _)| *slot = map(*slot));
+            input.timestamp = input.timestamp.map(map);
             input.strict.iter_mut().for_each(|(slot, ..)| *slot = map(*slot));
         }
         for computed in &mut self.computed {

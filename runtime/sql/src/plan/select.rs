@@ -11,6 +11,7 @@ use crate::expr::{Expr, ExprKind};
 use crate::function::Registry;
 use crate::sql::ast::{self, JoinKind, Select, TimeUnit};
 use crate::sql::{Span, SqlError};
+use crate::value::datetime::Format;
 use crate::value::{ColumnKind, Schema};
 
 /// Plans a statement whose names and types are all right; else everything that is wrong.
@@ -220,16 +221,24 @@ impl<'a> Planner<'a> {
             SourceKind::ScanTable { retain } => Some(retain),
             SourceKind::Stream => None,
         };
-        let timestamp = match &source.def.timestamp {
+        let format = source.def.timestamp_format.clone();
+        let timestamp = match source.def.timestamp.clone() {
             Some(name) if self.options.event_time => {
-                let (name, format) = (name.clone(), source.def.timestamp_format.clone());
                 match self.binder.column_of(source_idx, &name, Span::default(), false).expr.kind {
-                    ExprKind::Slot(slot) => Some((slot, format)),
+                    ExprKind::Slot(slot) => Some(slot),
                     _ => None,
                 }
             }
             _ => None,
         };
+        let format = format.and_then(|letters| match Format::new(&letters) {
+            Ok(format) => Some(format),
+            Err(message) => {
+                let name = self.binder.sources[source_idx].name.clone();
+                self.error(self.source_span(source_idx), format!("TIMESTAMP_FORMAT of {name}: {message}"));
+                None
+            }
+        });
         let source = &self.binder.sources[source_idx];
         let origin = self.binder.origin_of(source_idx);
         let mut strict = Vec::new();
@@ -242,7 +251,7 @@ impl<'a> Planner<'a> {
                 strict.push((slot, field.name.name.clone(), ty, field.default.clone()));
             }
         }
-        Some(InputStage { first_slot: 0, n_slots: 0, retain, timestamp, strict, filter: None })
+        Some(InputStage { first_slot: 0, n_slots: 0, retain, timestamp, format, strict, filter: None })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::expr::Expr;
 use crate::function::Function;
 use crate::sql::Span;
 use crate::sql::ast::{JoinKind, Literal, TimeUnit};
+use crate::value::datetime::Format;
 use crate::value::{Timestamp, Type};
 
 /// Everything between a rule's inputs and its output, in the order in which it happens.
@@ -65,8 +66,10 @@ pub(crate) struct InputStage {
     pub n_slots: usize,
     /// A scan table keeps its last rows instead of passing them on.
     pub retain: Option<usize>,
-    /// Slot and format of the event time.
-    pub timestamp: Option<(usize, Option<SmolStr>)>,
+    /// Slot of the event time.
+    pub timestamp: Option<usize>,
+    /// `TIMESTAMP_FORMAT`
+    pub format: Option<Format>,
     /// `STRICT_VALIDATION`: slot, name, type and default of each column.
     pub strict: Vec<(usize, SmolStr, Type, Option<Literal>)>,
     /// Conditions on this input alone.
