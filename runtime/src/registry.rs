@@ -29,7 +29,7 @@ pub struct Registry {
 impl Registry {
     /// Everything that is built in.
     pub fn builtin() -> Self {
-        let mut registry = Registry::default();
+        let mut registry = Registry { functions: sluice_sql::function::Registry::builtin(), ..Registry::default() };
         for source in crate::source::BUILTIN {
             registry = registry.with_source(source.clone());
         }
