@@ -5,6 +5,7 @@ pub mod declared;
 pub mod delimited;
 pub mod json;
 pub mod json_encoder;
+pub mod line_protocol;
 pub mod slots;
 pub mod urlencoded;
 
