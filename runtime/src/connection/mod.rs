@@ -1,5 +1,7 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
+pub mod http;
+pub mod influx;
 pub mod memory;
 pub mod mqtt;
 pub mod sql;

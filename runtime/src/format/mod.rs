@@ -1,6 +1,7 @@
 //! Formats: bytes to rows and back, pure. One per file.
 
 pub mod binary;
+pub mod compression;
 pub mod declared;
 pub mod delimited;
 pub mod json;

@@ -14,7 +14,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use sluice_sql::value::{Column, ColumnKind, Emission, Emissions};
 use sluice_sql::{Batch, Row, Schema, Type, Value};
 use tokio::sync::mpsc;
@@ -31,7 +30,9 @@ use crate::sink::{SinkArgs, Takes};
 use crate::template::Surroundings;
 
 use deliver::{Cut, Delivery, Load};
-pub use options::{Compression, SinkOptions};
+pub use options::SinkOptions;
+
+pub use crate::format::compression::Compression;
 use shape::Shaper;
 
 /// Batches that are taken from the channel at once.
@@ -62,7 +63,7 @@ impl SinkDriver {
     ) -> Result<Self, ConfigError> {
         let sink_type = registry.sink(&def.connector)?;
         let (options, own) = options::split(def, sink_type)?;
-        let surroundings = Surroundings { now: ctx.clock.now(), random: Box::new(|| rand::rng().next_u64()) };
+        let surroundings = Surroundings::at(ctx.clock.now());
         let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics))?;
         let sink = (sink_type.build)(&SinkArgs {
             rule,
@@ -70,7 +71,7 @@ impl SinkDriver {
             output,
             options: &own,
             format: &options.format,
-            compression: options.compression.map(Compression::as_str),
+            compression: options.compression,
         })?;
         let batcher = (options.batch_size > 0 || !options.linger_interval.0.is_zero())
             .then(|| Batcher::new(options.batch_size, options.linger_interval.0));

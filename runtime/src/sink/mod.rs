@@ -1,7 +1,12 @@
 //! Sinks: one connector per file. No retry loops, format code, batching or channels here: those are `pipeline`'s.
 
+mod influx;
+mod influx2;
 mod log;
+mod memory;
 mod nop;
+mod points;
+mod rest;
 mod stdout;
 
 use std::sync::Arc;
@@ -12,10 +17,12 @@ use sluice_sql::{Batch, Schema};
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConfigError, ConnectorError};
+use crate::format::compression::Compression;
 use crate::options::Options;
 
 /// The sinks that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SinkType] = &[log::LOG, nop::NOP, stdout::STDOUT];
+pub const BUILTIN: &[SinkType] =
+    &[influx::INFLUX, influx2::INFLUX2, log::LOG, memory::MEMORY, nop::NOP, rest::REST, stdout::STDOUT];
 
 /// A kind of sink.
 #[derive(Clone)]
@@ -57,8 +64,8 @@ pub struct SinkArgs<'a> {
     pub options: &'a Options,
     /// The format of message bodies: `json`, ...
     pub format: &'a str,
-    /// How message bodies are compressed: `gzip`, ...
-    pub compression: Option<&'a str>,
+    /// How message bodies are compressed.
+    pub compression: Option<Compression>,
 }
 
 /// The options of a sink that has none.
@@ -153,10 +160,12 @@ pub enum SinkError {
         error: ConnectorError,
     },
     /// Some items were refused for good; all others were written.
-    #[error("{} refused: {reason}", items.len())]
+    #[error("{} refused: {reason}", items.len() + n_others)]
     Refused {
-        /// Indexes of the refused rows or messages.
+        /// Indexes of the refused rows or messages, as far as they are known.
         items: Vec<usize>,
+        /// Further ones, of which it is only known how many they are.
+        n_others: usize,
         /// What the far side said.
         reason: String,
     },

@@ -16,12 +16,16 @@ mod exec;
 mod format;
 mod functions;
 mod lex;
+mod option;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub use option::TextOption;
+
 use std::sync::Arc;
 
+use rand::Rng;
 use sluice_sql::{Timestamp, Value};
 
 /// A template that was read and checked.
@@ -36,6 +40,13 @@ pub struct Surroundings {
     pub now: Timestamp,
     /// 64 random bits.
     pub random: Box<dyn FnMut() -> u64 + Send>,
+}
+
+impl Surroundings {
+    /// The given time, and the process's random numbers.
+    pub fn at(now: Timestamp) -> Self {
+        Surroundings { now, random: Box::new(|| rand::rng().next_u64()) }
+    }
 }
 
 /// What is wrong with a template, or why it could not be rendered.

@@ -165,8 +165,9 @@ impl Delivery {
                     n_attempts = 0;
                     continue;
                 }
-                Err(SinkError::Refused { items: refused, reason }) => {
-                    let n_rows = refused.iter().map(|idx| part.rows_in(*idx)).sum::<u64>();
+                Err(SinkError::Refused { items: refused, n_others, reason }) => {
+                    let n_rows = refused.iter().map(|idx| part.rows_in(*idx)).sum::<u64>() + n_others as u64;
+                    let n_rows = n_rows.min(part.n_rows(n_items));
                     self.metrics.dropped.add(DropReason::Refused, n_rows);
                     self.metrics
                         .errors

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::definition::SinkDef;
 use crate::error::ConfigError;
+use crate::format::compression::Compression;
 use crate::options::{HumanDuration, Options};
 use crate::sink::SinkType;
 
@@ -59,59 +60,6 @@ impl Default for SinkOptions {
             linger_interval: HumanDuration::default(),
             compression: None,
             max_attempts: None,
-        }
-    }
-}
-
-/// How a message is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// gzip
-    Gzip,
-    /// zlib
-    Zlib,
-    /// Bare deflate.
-    Flate,
-    /// Zstandard
-    Zstd,
-}
-
-impl Compression {
-    /// The option's text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Compression::Gzip => "gzip",
-            Compression::Zlib => "zlib",
-            Compression::Flate => "flate",
-            Compression::Zstd => "zstd",
-        }
-    }
-
-    /// Compresses a whole message.
-    ///
-    /// # Errors
-    /// Those of the compressor.
-    pub fn compress(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
-        use std::io::Write;
-        let level = flate2::Compression::default();
-        match self {
-            Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-                encoder.write_all(body)?;
-                encoder.finish()
-            }
-            Compression::Zlib => {
-                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
-                encoder.write_all(body)?;
-                encoder.finish()
-            }
-            Compression::Flate => {
-                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), level);
-                encoder.write_all(body)?;
-                encoder.finish()
-            }
-            Compression::Zstd => zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL),
         }
     }
 }

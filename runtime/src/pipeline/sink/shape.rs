@@ -9,15 +9,16 @@ use indexmap::IndexMap;
 use sluice_sql::value::{Column, ColumnKind, Emission, Emissions};
 use sluice_sql::{Batch, Row, Schema, Type, Value};
 
-use super::options::{Compression, SinkOptions};
+use super::options::SinkOptions;
 use super::project::{Projection, unwrap_field};
 use crate::error::ConfigError;
+use crate::format::compression::Compression;
 use crate::format::{EncodeArgs, Encoder, json};
 use crate::options::Options;
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
 use crate::registry::Registry;
 use crate::sink::{Message, Prop, Props, SinkType, Takes};
-use crate::template::{Surroundings, Template};
+use crate::template::{Surroundings, Template, TextOption};
 
 /// Why a result could not be turned into what the sink takes.
 type ShapeError = Box<dyn std::error::Error + Send + Sync>;
@@ -391,36 +392,28 @@ struct PropsMaker {
 
 enum PropSource {
     None,
-    Text(TextSource),
-    Map(Vec<(String, TextSource)>),
-}
-
-enum TextSource {
-    Fixed(String),
-    Template(&'static str, Template),
+    Text(TextOption),
+    Map(Vec<(String, TextOption)>),
 }
 
 impl PropsMaker {
     fn new(sink_type: &SinkType, own: &Options) -> Result<Self, ConfigError> {
         let mut options = Vec::new();
         let mut row_wise = false;
-        let mut read = |name: &'static str, path: &str, text: &str| -> Result<TextSource, ConfigError> {
-            if !text.contains("{{") {
-                return Ok(TextSource::Fixed(text.to_owned()));
-            }
-            let template = Template::parse(text).map_err(|error| ConfigError::new(path, error.to_string()))?;
-            row_wise |= template.reads_dot_fields();
-            Ok(TextSource::Template(name, template))
+        let mut read = |path: String, text: &str| -> Result<TextOption, ConfigError> {
+            let option = TextOption::new(path, text)?;
+            row_wise |= option.reads_dot_fields();
+            Ok(option)
         };
         for name in sink_type.templates {
             let value = own.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
             options.push(match value {
-                Some(serde_json::Value::String(text)) => PropSource::Text(read(name, name, text)?),
+                Some(serde_json::Value::String(text)) => PropSource::Text(read((*name).to_owned(), text)?),
                 Some(serde_json::Value::Object(entries)) => {
                     let mut sources = Vec::new();
                     for (key, value) in entries {
                         let text = value.as_str().map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
-                        sources.push((key.clone(), read(name, &format!("{name}.{key}"), &text)?));
+                        sources.push((key.clone(), read(format!("{name}.{key}"), &text)?));
                     }
                     PropSource::Map(sources)
                 }
@@ -428,14 +421,13 @@ impl PropsMaker {
             });
         }
         let mut maker = PropsMaker { options, fixed: None, row_wise };
-        let is_fixed = |source: &TextSource| matches!(source, TextSource::Fixed(_));
+        let is_fixed = |source: &TextOption| source.fixed().is_some();
         if maker.options.iter().all(|option| match option {
             PropSource::None => true,
             PropSource::Text(source) => is_fixed(source),
             PropSource::Map(sources) => sources.iter().all(|(_, source)| is_fixed(source)),
         }) {
-            let mut unused = Surroundings { now: 0, random: Box::new(|| 0) };
-            maker.fixed = maker.make(Value::default, &mut unused).ok();
+            maker.fixed = maker.make(Value::default, &mut Surroundings::at(0)).ok();
         }
         Ok(maker)
     }
@@ -445,16 +437,7 @@ impl PropsMaker {
             return Ok(props.clone());
         }
         let dot = dot();
-        let mut text = |source: &TextSource| -> Result<String, ShapeError> {
-            match source {
-                TextSource::Fixed(text) => Ok(text.clone()),
-                TextSource::Template(name, template) => {
-                    let mut text = String::new();
-                    template.render(&dot, surroundings, &mut text).map_err(|error| format!("{name}:{error}"))?;
-                    Ok(text)
-                }
-            }
-        };
+        let mut text = |source: &TextOption| source.render(&dot, surroundings);
         let mut props = Vec::with_capacity(self.options.len());
         for option in &self.options {
             props.push(match option {
