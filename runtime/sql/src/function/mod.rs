@@ -5,14 +5,24 @@
 
 mod aggregate;
 mod analytic;
+mod array;
 mod columns;
+mod context;
+mod datetime;
 mod define;
+mod extension;
+mod geohash;
+mod hash;
+mod json;
 mod math;
 mod number_format;
+mod object;
+mod other;
 mod statistics;
 mod string;
 #[cfg(test)]
 mod tests;
+mod transform;
 
 use std::sync::{Arc, LazyLock};
 
@@ -266,6 +276,16 @@ static BUILTIN: LazyLock<Registry> = LazyLock::new(|| {
         columns::functions,
         math::functions,
         string::functions,
+        array::functions,
+        object::functions,
+        datetime::functions,
+        hash::functions,
+        json::functions,
+        transform::functions,
+        context::functions,
+        other::functions,
+        extension::functions,
+        geohash::functions,
     ];
     families.iter().for_each(|functions| registry.extend(functions()));
     registry
