@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Accumulator, Arity, Body, EvalError, Example, Function, NullPolicy, Numbers, Param, ScalarFn, Volatility};
+use super::{
+    Accumulator, Arity, Body, EvalError, Example, Function, LiteralCheck, NullPolicy, Numbers, Param, ScalarFn,
+    Volatility,
+};
 use crate::value::coerce::{self, Strictness};
 use crate::value::{Object, Type, Value};
 
@@ -84,7 +87,7 @@ impl Function {
     }
 
     /// An extra check of the literals when planning.
-    pub fn check(self, check: fn(&[Option<Value>]) -> Result<(), String>) -> Self {
+    pub fn check(self, check: LiteralCheck) -> Self {
         Function { check: Some(check), ..self }
     }
 

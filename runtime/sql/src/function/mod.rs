@@ -141,7 +141,7 @@ pub struct Function {
     /// The whole row comes as one more argument, an object behind the others.
     pub with_row: bool,
     /// Extra check of the arguments when planning (`None` for an argument that is no literal).
-    pub check: Option<fn(&[Option<Value>]) -> Result<(), String>>,
+    pub check: Option<LiteralCheck>,
     /// One or two sentences for the reference page.
     pub docs: &'static str,
     /// Worked examples.
@@ -149,6 +149,9 @@ pub struct Function {
     /// What it does.
     pub body: Body,
 }
+
+/// A check of the literals among the arguments: `None` for what is no literal.
+pub type LiteralCheck = fn(&[Option<Value>]) -> Result<(), String>;
 
 /// A scalar's body: arguments in, value out. Null policy has been applied.
 pub type ScalarFn = fn(&[Value], &mut EvalContext<'_>) -> Result<Value, EvalError>;

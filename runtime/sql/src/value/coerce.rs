@@ -395,16 +395,8 @@ mod tests {
             (array(&[Value::Int(1)]), Type::Int, Err("the array [1] can't be read as bigint")),
         ];
         for (value, ty, expected) in cases {
-            let cast = cast(&value, &ty, &TimeZone::UTC, 0);
-            assert_eq!(
-                cast.as_ref().map(text),
-                expected
-                    .map(Into::into)
-                    .map_err(|error| error.to_owned())
-                    .as_ref()
-                    .map(|text: &Cow<'_, str>| text.clone()),
-                "{value:?}"
-            );
+            let cast = cast(&value, &ty, &TimeZone::UTC, 0).map(|value| text(&value).into_owned());
+            assert_eq!(cast, expected.map(str::to_owned).map_err(str::to_owned), "{value:?}");
         }
     }
 }
