@@ -1,16 +1,19 @@
 //! A source and a sink that a test holds in its hands, found by their `DATASOURCE` or `id` option.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sluice_sql::{Object, Value};
+use sluice_sql::operators::LookupKey;
+use sluice_sql::{ColumnKind, Object, Row, Schema, Value};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::connection::ConnectorContext;
-use crate::definition::{Definitions, Origin, RuleDef, SinkDef, StreamDef};
+use crate::definition::{Definitions, LookupTableDef, Origin, RuleDef, SinkDef, StreamDef};
 use crate::error::{ConfigError, ConnectorError};
+use crate::lookup::{Found, LookupSource, LookupType};
 use crate::options::Options;
 use crate::pipeline::{Engine, Settings};
 use crate::registry::Registry;
@@ -224,6 +227,39 @@ impl Sink for CollectSink {
     }
 }
 
+/// A lookup table in which the row of key `n` is `{id: n, site: 10 n}` for even numbers. Its first calls take longest.
+struct SlowTable {
+    columns: Arc<Schema>,
+    n_calls: AtomicU64,
+}
+
+/// Calls to [`SlowTable`]s that are under way, and the most that were at once.
+pub static CALLS: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+#[async_trait]
+impl LookupSource for SlowTable {
+    async fn lookup(&self, keys: &[LookupKey]) -> Result<Vec<Found>, ConnectorError> {
+        let [under_way, most] = &CALLS;
+        most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let n_calls = self.n_calls.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100 / (n_calls + 1))).await;
+        under_way.fetch_sub(1, Ordering::Relaxed);
+        let row = |n: i64| {
+            let object = Object::from_iter([("id", Value::Int(n)), ("site", Value::Int(10 * n))]);
+            let value = |column: &sluice_sql::Column| match column.kind {
+                ColumnKind::Star => Value::Object(Arc::new(object.clone())),
+                _ => object.get(&column.name).cloned().unwrap_or_default(),
+            };
+            Row { ts: 0, values: self.columns.columns.iter().map(value).collect() }
+        };
+        let answer = |key: &LookupKey| match &key.0[..] {
+            [Value::Int(n)] if n % 2 == 0 => vec![row(*n)],
+            _ => Vec::new(),
+        };
+        Ok(keys.iter().map(|key| Ok(answer(key))).collect())
+    }
+}
+
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CollectOptions {
@@ -254,6 +290,13 @@ pub fn registry() -> Registry {
             gives: Gives::Rows,
             build: build_source,
         })
+        .with_lookup(LookupType {
+            name: "slow",
+            docs: "",
+            schema: || schemars::Schema::default(),
+            build: |args| Ok(Arc::new(SlowTable { columns: Arc::clone(args.columns), n_calls: AtomicU64::new(0) })),
+            open: None,
+        })
         .with_sink(SinkType {
             name: "collect",
             docs: "",
@@ -282,6 +325,23 @@ pub fn stream(name: &str) -> StreamDef {
         shared: false,
         delimiter: None,
         retain: None,
+        options: Options::default(),
+        origin: Origin::default(),
+    }
+}
+
+/// A lookup table, see [`SlowTable`].
+pub fn slow_table(name: &str) -> LookupTableDef {
+    LookupTableDef {
+        name: name.to_owned(),
+        connector: "slow".to_owned(),
+        datasource: name.to_owned(),
+        format: "json".to_owned(),
+        fields: Vec::new(),
+        key: None,
+        cache: Default::default(),
+        on_error: Default::default(),
+        timeout: Duration::from_secs(5),
         options: Options::default(),
         origin: Origin::default(),
     }

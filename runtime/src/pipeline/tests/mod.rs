@@ -4,7 +4,7 @@ pub(crate) mod doubles;
 
 use std::time::Duration;
 
-use doubles::{Step, blocked, collected, definitions, engine, rule, script, shared, stream, until};
+use doubles::{Step, blocked, collected, definitions, engine, rule, script, shared, slow_table, stream, until};
 
 use crate::definition::Definitions;
 use crate::pipeline::{Engine, RuleState};
@@ -264,6 +264,38 @@ async fn a_source_is_connected_again_with_growing_pauses_after_every_failure() {
     assert_eq!((connector.connected, connector.reconnects), (Some(true), 2));
     assert!(status.last_error.unwrap().message.starts_with("line cut; trying again in "));
     source.with(|state| assert_eq!(state.n_connected, 2));
+    assert!(engine.stop(GRACE).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_wait_for_a_lookup_table_together_and_leave_in_order() {
+    let (source, inner, left) = (script("lookups"), collected("inner"), collected("left"));
+    for first in (0..600).step_by(100) {
+        source.rows(first..first + 100);
+    }
+    source.play(Step::End);
+    let mut defs = definitions(
+        [shared("lookups")],
+        [
+            rule("inner", "SELECT n, site FROM lookups INNER JOIN slow1 ON n = slow1.id WHERE site >= 20"),
+            rule(
+                "left",
+                "SELECT n, slow1.site, slow2.id FROM lookups LEFT JOIN slow1 ON n = slow1.id LEFT JOIN slow2 ON n = slow2.id",
+            ),
+        ],
+    );
+    defs.tables = vec![slow_table("slow1"), slow_table("slow2")];
+    let engine = engine();
+    assert_eq!(engine.apply(&defs).refused, []);
+    engine.finished().await;
+    assert_eq!(inner.numbers(), (2..600).step_by(2).collect::<Vec<_>>());
+    assert_eq!(left.numbers(), (0..600).collect::<Vec<_>>());
+    assert!(left.n_columns().chunks(2).all(|pair| pair == [3, 1]), "{:?}", &left.n_columns()[..6]);
+    let most = doubles::CALLS[1].load(std::sync::atomic::Ordering::Relaxed);
+    assert!(
+        most > 3,
+        "the calls of later batches must not wait for those of earlier ones, but at most {most} were at once"
+    );
     assert!(engine.stop(GRACE).await);
 }
 
