@@ -1,0 +1,198 @@
+//! Commands of `sluice` and their arguments.
+
+mod check;
+mod client;
+mod log;
+mod run;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sluice::options::HumanDuration;
+
+/// What the process says when it ends.
+pub mod exit {
+    /// Everything went well.
+    pub const OK: u8 = 0;
+    /// A rule failed or was refused; `check` found errors.
+    pub const RULES: u8 = 1;
+    /// The command line is wrong, or a file, address or server can't be read or reached.
+    pub const USAGE: u8 = 2;
+    /// It was stopped before everything was written.
+    pub const CUT_SHORT: u8 = 3;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything went well
+  1  a rule failed or was refused, or `check` found errors
+  2  the command line is wrong, or a file, address or server can't be read or reached
+  3  stopped before everything was written: the grace period was over, or a second signal came";
+
+/// Streaming SQL for the edge.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads that rules run on [default: 2, or 1 on one core]
+    #[arg(long, global = true, env = "SLUICE_THREADS")]
+    pub threads: Option<usize>,
+    /// How log lines look; they go to standard error
+    #[arg(long, global = true, env = "SLUICE_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// What is logged: `warn`, `info`, `debug`, or per module: `info,sluice::source=debug`
+    #[arg(long, global = true, env = "SLUICE_LOG", default_value = "info")]
+    log_level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// An object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the rules of some files until stopped, or until their sources have ended
+    #[command(after_help = EXIT_CODES)]
+    Run(RunArguments),
+    /// Check files without running them
+    #[command(after_help = EXIT_CODES)]
+    Check(CheckArguments),
+    /// Show a rule's plan, and what was pushed down
+    #[command(after_help = EXIT_CODES)]
+    Explain(ExplainArguments),
+    /// Show what the rules of a running process do
+    #[command(after_help = EXIT_CODES)]
+    Status(StatusArguments),
+    /// Show a rule's results as they come, a JSON object per line
+    #[command(after_help = EXIT_CODES)]
+    Tail(TailArguments),
+}
+
+/// Where definitions come from.
+#[derive(Clone, Debug, Args)]
+struct FileArguments {
+    /// A file, or a folder with YAML and JSON files; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    files: Vec<PathBuf>,
+    /// A variable: `${KEY}` in the files, `props("KEY")` in SQL; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// A folder of profile files (`mqtt.yaml`, `sql.yaml`, ...); stands for the Secret `sluice-sources`
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    #[command(flatten)]
+    files: FileArguments,
+    /// Apply changes of the files while running; a broken edit leaves what runs as it is
+    #[arg(long)]
+    watch: bool,
+    /// Serve health, readiness, metrics, rule status and live results on this address
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// A file with the token that the HTTP server wants (`Authorization: Bearer`), but for health and readiness
+    #[arg(long, value_name = "FILE", requires = "http")]
+    http_token_file: Option<PathBuf>,
+    /// How long a stop may take to write what is on its way
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    grace: Duration,
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    files: FileArguments,
+    /// Check statements (`CREATE ...; SELECT ...;`) from this file, `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    sql: Option<PathBuf>,
+    /// Count warnings as errors
+    #[arg(long)]
+    strict: bool,
+    /// How the findings are shown
+    #[arg(long, value_enum, default_value = "text")]
+    output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArguments {
+    #[command(flatten)]
+    files: FileArguments,
+    /// The rule's name
+    rule: String,
+}
+
+/// A running process.
+#[derive(Debug, Args)]
+struct ServerArguments {
+    /// Where `sluice run --http` listens
+    #[arg(long, value_name = "URL", env = "SLUICE_SERVER", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// A file with the token that the server wants
+    #[arg(long, value_name = "FILE", env = "SLUICE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Show only this rule
+    rule: Option<String>,
+    /// How the status is shown
+    #[arg(long, value_enum, default_value = "text")]
+    output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+struct TailArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The rule's name
+    rule: String,
+}
+
+/// How something is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<HumanDuration>().map(|duration| duration.0).map_err(|error| error.to_string())
+}
+
+/// Does what the arguments say; gives the exit code.
+///
+/// # Errors
+/// The command could not be done at all: [`exit::USAGE`].
+pub async fn main(arguments: Arguments) -> anyhow::Result<u8> {
+    let log = log::Log::start(arguments.log_format, &arguments.log_level)?;
+    match arguments.command {
+        Command::Run(arguments) => run::run(&arguments, log).await,
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Explain(arguments) => check::explain(&arguments),
+        Command::Status(arguments) => client::status(&arguments).await,
+        Command::Tail(arguments) => client::tail(&arguments).await,
+    }
+}
