@@ -10,6 +10,7 @@ use sqlparser::tokenizer::Token;
 
 use super::ast::{Arg, BinaryOp, Call, Expr, ExprKind, Ident, Literal, Over, UnaryOp};
 use super::parser::{Failed, Parsed, Parser, bare_word, is_reserved};
+use super::token::describe;
 use super::window::is_window;
 use super::{Span, SqlError};
 
@@ -244,13 +245,7 @@ impl Parser<'_> {
             return self.call();
         }
         if is_reserved(word) {
-            let shown = word.to_uppercase();
-            let hint = format!("to use it as a name, write `{word}`");
-            if self.is_resumed() {
-                return Err(Failed);
-            }
-            let message = format!("expected an expression, found the keyword {shown}");
-            return Err(self.fail_with(SqlError::new(start, message).with_hint(hint)));
+            return Err(self.found_reserved("an expression"));
         }
         let mut parts = vec![self.ident()?];
         while self.take_symbol(&Token::Period) {
@@ -459,7 +454,6 @@ impl Parser<'_> {
             return Err(self.unexpected(&["PARTITION BY", "ORDER BY", "WHEN"]));
         }
         while *self.token() != Token::RParen {
-            let part_span = self.span();
             let seen = match self.at_any(&PARTS) {
                 Some("PARTITION") => !over.partition_by.is_empty(),
                 Some("ORDER") => !over.order_by.is_empty(),
@@ -467,7 +461,8 @@ impl Parser<'_> {
                 None => false,
             };
             if seen {
-                return Err(self.fail(part_span, "this stands here a second time"));
+                let message = format!("{} stands here a second time", describe(self.token()));
+                return Err(self.fail(self.span(), message));
             }
             let Some(part) = self.take_keyword(&PARTS) else {
                 return Err(self.unexpected_operator(&["PARTITION BY", "ORDER BY", "WHEN", "\")\""]));

@@ -69,7 +69,7 @@ impl Parser<'_> {
             if self.take_symbol(&Token::RParen) {
                 return if failed { Err(Failed) } else { Ok(options) };
             }
-            if self.at_end() {
+            if self.at_end() || self.lexeme().depth < depth {
                 return Err(self.unexpected(&["\",\"", "\")\""]));
             }
             if !commas && !matches!(self.token(), Token::Word(_)) {

@@ -104,7 +104,9 @@ fn parse_all(sql: &str) -> (Vec<(Statement, Span)>, Vec<SqlError>) {
         if let [first, .., last] | [first @ last] = part {
             let mut parser = Parser::new(part, cut);
             match parser.whole_statement() {
-                Ok(statement) if parser.errors.is_empty() => statements.push((statement, first.span.to(last.span))),
+                Ok(statement) if parser.errors.is_empty() && !cut => {
+                    statements.push((statement, first.span.to(last.span)))
+                }
                 _ => errors.append(&mut parser.errors),
             }
         }
@@ -300,11 +302,7 @@ impl<'a> Parser<'a> {
         let name = match self.token() {
             Token::Word(word) if word.quote_style.is_some() => unquote(&word.value),
             Token::Word(word) if !is_reserved(&word.value) => SmolStr::new(&word.value),
-            Token::Word(word) => {
-                let hint = format!("to use it as a name, write `{}`", word.value);
-                let message = format!("expected a name, found the keyword {}", word.value.to_uppercase());
-                return Err(self.fail_with(SqlError::new(span, message).with_hint(hint)));
-            }
+            Token::Word(_) => return Err(self.found_reserved("a name")),
             _ => return Err(self.unexpected(&["a name"])),
         };
         if name.is_empty() {
@@ -383,6 +381,29 @@ impl<'a> Parser<'a> {
     /// The next token is none of what may stand here. Keywords are given bare, symbols in quotes, the rest in words.
     pub fn unexpected(&mut self, expected: &[&'static str]) -> Failed {
         self.unexpected_or(expected, &[], None)
+    }
+
+    /// The next token is a reserved word where something else is expected.
+    pub fn found_reserved(&mut self, expected: &str) -> Failed {
+        if self.is_resumed() {
+            return Failed;
+        }
+        let word = bare_word(self.token()).unwrap_or_default();
+        let error =
+            SqlError::new(self.span(), format!("expected {expected}, found the keyword {}", word.to_uppercase()));
+        let in_use = match self.at_any(&["GROUP", "ORDER", "LIMIT", "LEFT", "RIGHT", "FULL", "CROSS", "INNER"]) {
+            Some("GROUP" | "ORDER") => self.ahead(1, "BY"),
+            Some("LIMIT") => matches!(self.token_ahead(1), Token::Number(..)),
+            Some(_) => self.ahead(1, "JOIN") || self.ahead(1, "OUTER"),
+            // No column is ever called so.
+            None => {
+                ["FROM", "WHERE", "AND", "OR", "AS", "HAVING", "THEN", "WHEN", "SELECT", "ELSE", "BY", "JOIN", "ON"]
+                    .iter()
+                    .any(|keyword| self.at(keyword))
+            }
+        };
+        let hint = (!in_use).then(|| format!("to use it as a name, write `{word}`"));
+        self.fail_with(SqlError { hint, ..error })
     }
 
     /// As [`Parser::unexpected`], with more keywords that may have been meant, and a hint if none of all was.

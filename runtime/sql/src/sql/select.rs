@@ -35,6 +35,7 @@ impl Parser<'_> {
             self.fail(self.span(), error);
             self.skip_to(0, |parser| parser.at_any(&CLAUSES).is_some());
         }
+        let complete = from.is_some();
         let mut query = Select {
             distinct,
             items,
@@ -50,7 +51,7 @@ impl Parser<'_> {
         };
         self.clauses(&mut query);
         query.span = start.to(self.prev_span());
-        if self.errors.is_empty() { Ok(query) } else { Err(Failed) }
+        if complete && self.errors.is_empty() { Ok(query) } else { Err(Failed) }
     }
 
     /// Runs a rule; after a failure goes on at the next clause or join.
@@ -69,9 +70,10 @@ impl Parser<'_> {
                 word.quote_style.is_some()
                     || !is_reserved(&word.value)
                     || ["CASE", "NOT", "TRUE", "FALSE", "NULL"].iter().any(|begin| self.ahead(1, begin))
+                    || ((self.ahead(1, "LEFT") || self.ahead(1, "RIGHT")) && *self.token_ahead(2) == Token::LParen)
             }
             Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => true,
-            Token::Mul | Token::LParen => true,
+            Token::Mul | Token::Minus | Token::LParen => true,
             _ => false,
         };
         behind && self.take("DISTINCT")
@@ -336,9 +338,8 @@ impl Parser<'_> {
             if self.at("NULLS") {
                 return Err(self.fail(self.span(), "NULLS FIRST and NULLS LAST are not supported: nulls sort last"));
             }
-            if let Some((keyword, _)) = self.misspelt(&["ASC", "DESC"]).filter(|_| !descending) {
-                let _ = keyword;
-                return Err(self.unexpected(&["ASC", "DESC", "\",\""]));
+            if !descending && self.misspelt(&["DESC", "ASC"]).is_some() {
+                return Err(self.unexpected(&["DESC", "ASC", "\",\""]));
             }
             if !self.take_symbol(&Token::Comma) {
                 return Ok(keys);
