@@ -102,6 +102,7 @@ pub(super) fn describe(token: &Token) -> String {
         Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => {
             format!("the text {}", clip(format!("\"{}\"", text.escape_debug())))
         }
+        Token::HexStringLiteral(_) => "a hexadecimal literal".to_owned(),
         Token::Word(word) => format!("\"{}\"", clip(word.value.clone())),
         other => format!("\"{}\"", clip(other.to_string())),
     }
