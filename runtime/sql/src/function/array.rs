@@ -162,7 +162,9 @@ pub(super) fn functions() -> Vec<Function> {
         .docs("The elements in random order.", &[ex!("array_shuffle(a)", r#"{"a":[1]}"#, "[1]")]),
         Function::scalar("array_sort", &[Any], gives::first, |args, _| {
             let mut elements = array(args, 0)?.to_vec();
-            elements.sort_by_cached_key(|element| text_of(element).into_owned());
+            elements.sort_by_cached_key(|element| {
+                if element.is_null() { "<nil>".to_owned() } else { text_of(element).into_owned() }
+            });
             Ok(array_value(elements))
         })
         .null(Null)

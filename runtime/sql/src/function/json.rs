@@ -16,10 +16,18 @@ pub(super) fn functions() -> Vec<Function> {
         Function::scalar("to_json", &[Any], gives::string, |args, _| {
             let mut out = Vec::new();
             json::write_value(&sorted(arg(args, 0)), &mut out);
-            Ok(Value::string(std::string::String::from_utf8_lossy(&out)))
+            let text = std::string::String::from_utf8_lossy(&out);
+            let mut escaped = std::string::String::with_capacity(text.len());
+            for c in text.chars() {
+                match c {
+                    '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => escaped.push_str(&format!("\\u{:04x}", c as u32)),
+                    c => escaped.push(c),
+                }
+            }
+            Ok(Value::string(escaped))
         })
         .null(Null)
-        .docs("The value as JSON text, members sorted by name.", &[ex!("to_json(a)", r#"{"a":{"y":1.5,"x":[true]}}"#, r#""{\"x\":[true],\"y\":1.5}""#)]),
+        .docs("The value as JSON text that may stand in HTML: members sorted by name, `<`, `>` and `&` escaped.", &[ex!("to_json(a)", r#"{"a":{"y":1.5,"x":[true]}}"#, r#""{\"x\":[true],\"y\":1.5}""#)]),
         Function::scalar("parse_json", &[String], gives::any, |args, _| match arg(args, 0) {
             value if value.is_null() => Ok(Value::Null),
             Value::String(text) => parse(text),

@@ -52,7 +52,7 @@ pub(super) fn functions() -> Vec<Function> {
         .docs("The square root.", &[ex!("sqrt(a)", r#"{"a":9}"#, "3"), ex!("sqrt(a)", r#"{"a":-1}"#, "error")]),
         Function::scalar("ln", &[Number], gives::float, |args, _| {
             let float = float(args, 0)?;
-            if float < 0.0 { Err(expected("a number from 0", arg(args, 0))) } else { Ok(not_nan(float.ln())) }
+            if float < 0.0 { Err(expected("a number from 0", arg(args, 0))) } else { finite(float.ln()) }
         })
         .docs("The natural logarithm.", &[ex!("ln(a)", r#"{"a":1}"#, "0")]),
         Function::scalar("log", &[Number, Number], gives::float, |args, _| {
@@ -61,10 +61,7 @@ pub(super) fn functions() -> Vec<Function> {
                 // Not by `f64::log`: the quotient of these two is exact for more pairs.
                 _ => float(args, 1)?.log2() / float(args, 0)?.log2(),
             };
-            if logarithm.is_nan() {
-                return Err(EvalError::new(format!("there is no logarithm of {}", text(args, args.len() - 1))));
-            }
-            Ok(Value::Float(logarithm))
+            finite(logarithm)
         })
         .optional(1)
         .docs(
@@ -72,16 +69,16 @@ pub(super) fn functions() -> Vec<Function> {
             &[ex!("log(a)", r#"{"a":100}"#, "2"), ex!("log(2, a)", r#"{"a":8}"#, "3"), ex!("log(a)", r#"{"a":-1}"#, "error")],
         ),
         Function::scalar("power", &[Number, Number], gives::float, |args, _| {
-            Ok(not_nan(float(args, 0)?.powf(float(args, 1)?)))
+            finite(float(args, 0)?.powf(float(args, 1)?))
         })
         .aliases(&["pow"])
         .docs("x to the power of y.", &[ex!("power(a, 3)", r#"{"a":2}"#, "8")]),
         Function::scalar("mod", &[Number, Number], gives::float, |args, _| {
-            Ok(not_nan(float(args, 0)? % float(args, 1)?))
+            finite(float(args, 0)? % float(args, 1)?)
         })
         .docs(
-            "The remainder of x / y, with the sign of x; null if y is 0.",
-            &[ex!("mod(a, 3)", r#"{"a":-7}"#, "-1"), ex!("mod(a, 0)", r#"{"a":1}"#, "null")],
+            "The remainder of x / y, with the sign of x.",
+            &[ex!("mod(a, 3)", r#"{"a":-7}"#, "-1"), ex!("mod(a, 0)", r#"{"a":1}"#, "error")],
         ),
         Function::scalar("bitand", &[Int, Int], gives::int, |args, _| Ok(Value::Int(int(args, 0)? & int(args, 1)?)))
             .docs("The bits that are set in both.", &[ex!("bitand(a, 3)", r#"{"a":6}"#, "2")]),
@@ -120,21 +117,21 @@ pub(super) fn functions() -> Vec<Function> {
             .docs("The arc tangent, in radians.", &[ex!("atan(a)", r#"{"a":0}"#, "0")]),
         of_float("cos", |args, _| Ok(not_nan(float(args, 0)?.cos())))
             .docs("The cosine of an angle in radians.", &[ex!("cos(a)", r#"{"a":0}"#, "1")]),
-        of_float("cosh", |args, _| Ok(not_nan(float(args, 0)?.cosh())))
+        of_float("cosh", |args, _| finite(float(args, 0)?.cosh()))
             .docs("The hyperbolic cosine.", &[ex!("cosh(a)", r#"{"a":0}"#, "1")]),
         of_float("sin", |args, _| Ok(not_nan(float(args, 0)?.sin())))
             .docs("The sine of an angle in radians.", &[ex!("sin(a)", r#"{"a":0}"#, "0")]),
-        of_float("sinh", |args, _| Ok(not_nan(float(args, 0)?.sinh())))
+        of_float("sinh", |args, _| finite(float(args, 0)?.sinh()))
             .docs("The hyperbolic sine.", &[ex!("sinh(a)", r#"{"a":0}"#, "0")]),
         of_float("tan", |args, _| Ok(not_nan(float(args, 0)?.tan())))
             .docs("The tangent of an angle in radians.", &[ex!("tan(a)", r#"{"a":0}"#, "0")]),
         of_float("tanh", |args, _| Ok(not_nan(float(args, 0)?.tanh())))
             .docs("The hyperbolic tangent.", &[ex!("tanh(a)", r#"{"a":0}"#, "0")]),
-        of_float("exp", |args, _| Ok(not_nan(float(args, 0)?.exp())))
+        of_float("exp", |args, _| finite(float(args, 0)?.exp()))
             .docs("e to the power of x.", &[ex!("exp(a)", r#"{"a":0}"#, "1")]),
-        of_float("radians", |args, _| Ok(not_nan(float(args, 0)? * (std::f64::consts::PI / 180.0))))
+        of_float("radians", |args, _| finite(float(args, 0)? * (std::f64::consts::PI / 180.0)))
             .docs("Degrees as radians.", &[ex!("radians(a)", r#"{"a":180}"#, "3.141592653589793")]),
-        of_float("degrees", |args, _| Ok(not_nan(float(args, 0)? * (180.0 / std::f64::consts::PI))))
+        of_float("degrees", |args, _| finite(float(args, 0)? * (180.0 / std::f64::consts::PI)))
             .docs("Radians as degrees.", &[ex!("degrees(a)", r#"{"a":0}"#, "0")]),
         of_float("ceiling", |args, _| Ok(Value::Float(float(args, 0)?.ceil())))
             .aliases(&["ceil"])
@@ -148,6 +145,11 @@ pub(super) fn functions() -> Vec<Function> {
 fn of_float(name: &'static str, body: ScalarFn) -> Function {
     let returns: fn(&[Type]) -> Type = gives::float;
     Function::scalar(name, &[Param::Number], returns, body)
+}
+
+/// A result that is a number: neither infinite nor undefined.
+fn finite(float: f64) -> Result<Value, EvalError> {
+    if float.is_finite() { Ok(Value::Float(float)) } else { Err(EvalError::new("the result is no number")) }
 }
 
 fn not_nan(float: f64) -> Value {
@@ -170,8 +172,8 @@ fn round_to(number: f64, digits: i32) -> f64 {
         return if scale.is_infinite() { 0.0 } else { (number / scale).round() * scale };
     }
     let scaled = number * scale;
-    // Beyond this there are no digits left to round.
-    if scaled.is_finite() { scaled.round() / scale } else { number }
+    // Beyond 2^53 a float has no digits behind the point.
+    if number.abs() < 2f64.powi(53) && scaled.is_finite() { scaled.round() / scale } else { number }
 }
 
 /// The rules of MySQL's function.

@@ -272,24 +272,31 @@ impl Registry {
 
 static BUILTIN: LazyLock<Registry> = LazyLock::new(|| {
     let mut registry = Registry::new();
-    let families = [
-        aggregate::functions,
-        statistics::functions,
-        analytic::functions,
-        columns::functions,
-        math::functions,
-        string::functions,
-        array::functions,
-        object::functions,
-        datetime::functions,
-        hash::functions,
-        json::functions,
-        transform::functions,
-        context::functions,
-        other::functions,
-        extension::functions,
-        geohash::functions,
-    ];
-    families.iter().for_each(|functions| registry.extend(functions()));
+    families().into_iter().for_each(|(_, functions)| registry.extend(functions()));
     registry
 });
+
+/// A family: its title in the reference page, and its list.
+type Family = (&'static str, fn() -> Vec<Function>);
+
+/// The lists of functions, in the order of the reference page.
+fn families() -> [Family; 16] {
+    [
+        ("Aggregates", aggregate::functions),
+        ("Statistics", statistics::functions),
+        ("Analytic functions", analytic::functions),
+        ("Columns and rows", columns::functions),
+        ("Text", string::functions),
+        ("Numbers", math::functions),
+        ("Dates and times", datetime::functions),
+        ("Arrays", array::functions),
+        ("Objects", object::functions),
+        ("JSON", json::functions),
+        ("Conversion", transform::functions),
+        ("Hashes", hash::functions),
+        ("Surroundings", context::functions),
+        ("Other", other::functions),
+        ("Geohashes", geohash::functions),
+        ("Examples of extensions", extension::functions),
+    ]
+}
