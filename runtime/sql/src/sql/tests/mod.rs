@@ -3,3 +3,4 @@
 mod parse;
 mod properties;
 mod refusals;
+mod stress;
