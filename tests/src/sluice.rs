@@ -62,6 +62,8 @@ impl Sluice {
     /// # Errors
     /// When the command can't be started.
     pub fn run(files: &Path, args: &[&str]) -> Result<Self> {
+        // The pages of its server are asked for with a client that wants a TLS provider; another test may have been first.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let http = free_port();
         let mut child = Command::new(binary()?)
             .args(["run", "-f"])

@@ -1,4 +1,5 @@
 //! Suites against real services. One binary, so that it links once and the services are shared.
 
+mod command;
 mod example;
 mod services;

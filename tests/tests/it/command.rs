@@ -1,0 +1,200 @@
+//! The command as a process: output, exit codes, signals, reloading.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use sluice_tests::sluice::{Sluice, binary};
+use sluice_tests::wait;
+use tempfile::TempDir;
+
+/// A folder with a file of five readings, a stream that reads it, and what is given.
+fn folder(more: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (1..=5).map(|n| format!("{{\"id\": {n}, \"temperature\": {n}.5}}\n")).collect();
+    std::fs::write(folder.path().join("readings.ndjson"), rows).unwrap();
+    let stream = r#"
+apiVersion: sluice.dev/v1alpha1
+kind: Stream
+metadata: {name: readings}
+spec:
+  sql: CREATE STREAM readings () WITH (DATASOURCE="${dir}/readings.ndjson", FORMAT="json", TYPE="file")
+---
+apiVersion: sluice.dev/v1alpha1
+kind: Stream
+metadata: {name: endless}
+spec:
+  name: endless
+  type: simulator
+  options: {interval: 10ms, data: [{n: 1}, {n: 2}]}
+---
+"#;
+    write(folder.path(), &format!("{stream}{more}"));
+    folder
+}
+
+fn write(folder: &Path, text: &str) {
+    std::fs::write(folder.join("sluice.yaml"), text).unwrap();
+}
+
+fn rule(name: &str, sql: &str, sink: &str) -> String {
+    format!(
+        "apiVersion: sluice.dev/v1alpha1\nkind: Rule\nmetadata: {{name: {name}}}\nspec:\n  sql: {sql}\n  sinks:\n  - {sink}\n---\n"
+    )
+}
+
+const STDOUT: &str = "stdout: {sendSingle: true}";
+/// Nobody listens on that port.
+const UNREACHABLE: &str = "rest: {url: \"http://127.0.0.1:9/\", sendSingle: true}";
+
+fn run(args: &[&str], folder: &TempDir) -> Output {
+    Command::new(binary().unwrap()).args(args).args(["-f"]).arg(folder.path()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_finite_run_prints_rows_and_nothing_else() {
+    let folder = folder(&rule("hot", "SELECT id, temperature FROM readings WHERE temperature > 3", STDOUT));
+    for format in ["text", "json"] {
+        let output = run(&["run", "--log-format", format], &folder);
+        let expected =
+            "{\"id\":3,\"temperature\":3.5}\n{\"id\":4,\"temperature\":4.5}\n{\"id\":5,\"temperature\":5.5}\n";
+        assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0));
+        if format == "json" {
+            for line in text(&output.stderr).lines() {
+                assert!(serde_json::from_str::<Value>(line).is_ok(), "no JSON: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_exit_code_says_what_went_wrong() {
+    let good = rule("good", "SELECT id FROM readings", STDOUT);
+    let cases = [
+        ("all is well", good.clone(), 0, 0),
+        ("one rule has an SQL error", format!("{good}{}", rule("bad", "SELECT id FRM readings", STDOUT)), 1, 1),
+        (
+            "one rule has an unknown option",
+            format!("{good}{}", rule("bad", "SELECT id FROM readings", "stdout: {x: 1}")),
+            1,
+            1,
+        ),
+        ("the YAML is broken", "kind: [".to_owned(), 2, 1),
+        ("there is no rule", String::new(), 2, 0),
+    ];
+    for (name, more, of_run, of_check) in cases {
+        let folder = folder(&more);
+        let output = run(&["run"], &folder);
+        assert_eq!(output.status.code(), Some(of_run), "run, {name}: {}", text(&output.stderr));
+        if of_run == 1 {
+            assert_eq!(text(&output.stdout).lines().count(), 5, "the good rule runs, {name}");
+        }
+        let output = run(&["check"], &folder);
+        assert_eq!(output.status.code(), Some(of_check), "check, {name}: {}", text(&output.stdout));
+    }
+    for args in [&["run"][..], &["run", "-f", "/nonexistent"], &["run", "--grace", "soon", "-f", "."], &["fly"]] {
+        let output = Command::new(binary().unwrap()).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains_and_a_second_one_does_not_wait() {
+    let files = folder(&rule("flow", "SELECT n FROM endless", STDOUT));
+    let mut sluice = Sluice::run_ready(files.path(), &[]).await.unwrap();
+    wait::until_true("rows", async || sluice.stdout().len() > 3).await;
+    sluice.terminate().unwrap();
+    assert_eq!(sluice.ended().await.code(), Some(0), "{}", sluice.stderr().join("\n"));
+
+    let files = folder(&rule("stuck", "SELECT n FROM endless", UNREACHABLE));
+    let mut sluice = Sluice::run_ready(files.path(), &["--grace", "1h"]).await.unwrap();
+    wait_for_rows(&sluice, "stuck").await;
+    sluice.terminate().unwrap();
+    wait::until_true("it is stopping", async || sluice.stderr().iter().any(|line| line.contains("stopping"))).await;
+    sluice.terminate().unwrap();
+    assert_eq!(sluice.ended().await.code(), Some(3), "{}", sluice.stderr().join("\n"));
+
+    let mut sluice = Sluice::run_ready(files.path(), &["--grace", "50ms"]).await.unwrap();
+    wait_for_rows(&sluice, "stuck").await;
+    sluice.terminate().unwrap();
+    assert_eq!(sluice.ended().await.code(), Some(3), "{}", sluice.stderr().join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_files_are_applied_and_broken_ones_change_nothing() {
+    let version = |sql: &str| folder_text(&rule("flow", sql, STDOUT));
+    let files = folder(&rule("flow", "SELECT n FROM endless", STDOUT));
+    let mut sluice = Sluice::run_ready(files.path(), &["--watch"]).await.unwrap();
+    wait::until_true("rows", async || sluice.stdout().len() > 3).await;
+
+    write(files.path(), &version("SELEC n FROM endless"));
+    wait::until_true("the error", async || sluice.stderr().join("\n").contains("did you mean SELECT?")).await;
+    write(files.path(), "kind: [");
+    wait::until_true("the other error", async || sluice.stderr().join("\n").contains("not valid YAML")).await;
+    let n_before = sluice.stdout().len();
+    wait::until_true("rows flow on", async || sluice.stdout().len() > n_before + 3).await;
+    write(files.path(), &version("SELECT n AS renamed FROM endless"));
+    wait::until_true("the new rows", async || sluice.stdout().last().is_some_and(|row| row.contains("renamed"))).await;
+    sluice.terminate().unwrap();
+    assert_eq!(sluice.ended().await.code(), Some(0));
+    let rows: Vec<Value> = sluice.stdout().iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let n_renamed = rows.iter().skip_while(|row| row["renamed"].is_null()).count();
+    assert!(rows.iter().rev().take(n_renamed).all(|row| row["n"].is_null()), "rows of both versions are mixed");
+    // The simulator goes on where it was: no number is missing or there twice.
+    let number = |row: &Value| row["n"].as_i64().or(row["renamed"].as_i64());
+    for pair in rows.windows(2) {
+        assert_ne!(number(&pair[0]), number(&pair[1]), "{pair:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_tail_ask_the_running_process() {
+    let files = folder(&rule("flow", "SELECT n FROM endless", "nop: {}"));
+    let sluice = Sluice::run_ready(files.path(), &[]).await.unwrap();
+    wait_for_rows(&sluice, "flow").await;
+    let server = sluice.url("");
+    let ask = |args: &[&str]| {
+        let output = Command::new(binary().unwrap()).args(args).args(["--server", &server]).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, table, _) = ask(&["status"]);
+    assert_eq!(code, Some(0));
+    assert!(table.starts_with("RULE  STATE    GENERATION"), "{table}");
+    assert!(table.contains("\nflow  running"), "{table}");
+    let (_, json, _) = ask(&["status", "flow", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["state"], "running");
+    let (code, _, error) = ask(&["status", "nobody"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("there is no rule \"nobody\""), "{error}");
+
+    let mut tail = Command::new(binary().unwrap())
+        .args(["tail", "flow", "--server", &server])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut lines = std::io::BufReader::new(tail.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(line == "{\"n\":1}\n" || line == "{\"n\":2}\n", "{line}");
+}
+
+fn folder_text(more: &str) -> String {
+    let made = folder(more);
+    std::fs::read_to_string(made.path().join("sluice.yaml")).unwrap()
+}
+
+async fn wait_for_rows(sluice: &Sluice, rule: &str) {
+    let page = format!("/rules/{rule}");
+    wait::until_true("rows", async || {
+        let status: Value = serde_json::from_str(&sluice.get(&page).await.unwrap()).unwrap();
+        status["rowsOut"].as_u64().is_some_and(|n| n > 3)
+    })
+    .await;
+}
