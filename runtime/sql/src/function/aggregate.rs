@@ -222,6 +222,12 @@ impl Extreme {
                 }
                 return Ok(());
             }
+            (Value::Int(int), Value::Int(best)) => {
+                if (*int).cmp(best) == self.better {
+                    *best = *int;
+                }
+                return Ok(());
+            }
             (Value::Null | Value::Missing, _) => return Ok(()),
             (Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::String(_), best) => {
                 if best.is_null() {

@@ -266,5 +266,5 @@ fn sequence(args: &[Value]) -> Result<Value, EvalError> {
     if n_steps >= i128::from(MAX_ELEMENTS) {
         return Err(EvalError(format!("a sequence from {start} to {stop} is too long")));
     }
-    Ok(array_value((0..=n_steps as i64).map(|idx| Value::Int(start + idx * step)).collect()))
+    Ok(array_value((0..=n_steps as i64).map(|idx| Value::Int(start.wrapping_add(idx.wrapping_mul(step)))).collect()))
 }

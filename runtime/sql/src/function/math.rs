@@ -11,7 +11,7 @@ pub(super) fn functions() -> Vec<Function> {
     let mut functions = vec![
         Function::scalar("abs", &[Number], gives::number, |args, _| {
             Ok(match arg(args, 0) {
-                Value::Int(int) => int.checked_abs().map_or(Value::Float((*int as f64).abs()), Value::Int),
+                Value::Int(int) => Value::from_u64(int.unsigned_abs()),
                 Value::Uint(uint) => Value::Uint(*uint),
                 _ => Value::Float(float(args, 0)?.abs()),
             })

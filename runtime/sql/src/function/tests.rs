@@ -240,6 +240,191 @@ fn examples() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What the documented examples leave out: nulls, wrong kinds, limits.
+#[test]
+fn edge_cases() {
+    let cases = [
+        ("abs(a)", r#"{"a":-9223372036854775808}"#, "9223372036854775808"),
+        ("abs(a)", r#"{"a":true}"#, "error"),
+        ("abs(a)", r#"{"a":[]}"#, "null"),
+        ("round(a, 2)", r#"{"a":1e21}"#, "1e21"),
+        ("round(a, -400)", r#"{"a":5}"#, "0"),
+        ("log(a)", r#"{"a":0}"#, "error"),
+        ("power(a, 0.5)", r#"{"a":-1}"#, "error"),
+        ("bitand(a, 1)", r#"{"a":3.0}"#, "1"),
+        ("conv(a, 10, 16)", r#"{"a":-1}"#, "\"FFFFFFFFFFFFFFFF\""),
+        ("conv(a, -10, 10)", r#"{"a":"-99999999999999999999"}"#, "error"),
+        ("conv(a, 2, 10)", r#"{"a":" 1012"}"#, "\"5\""),
+        ("conv(a, 2, 10)", r#"{"a":"x"}"#, "\"0\""),
+        ("length(a)", r#"{"a":{}}"#, "0"),
+        ("concat(a, b)", r#"{"a":1.5,"b":{"y":null,"x":[1,true]}}"#, "\"1.5map[x:[1 true] y:<nil>]\""),
+        ("upper(a)", r#"{"a":true}"#, "\"TRUE\""),
+        ("indexof(a, 'x')", "{}", "-1"),
+        ("indexof(a, 'ü')", r#"{"a":"äü"}"#, "2"),
+        ("substring(a, 1)", r#"{"a":"ä"}"#, "\"\u{fffd}\""),
+        ("substring(a, -1)", r#"{"a":"x"}"#, "error"),
+        ("substring(a, 5, 9)", r#"{"a":"x"}"#, "\"\""),
+        ("split_value(a, '', 1)", r#"{"a":"äöü"}"#, "\"ö\""),
+        ("split_value(a, '-', -1)", r#"{"a":"x-y"}"#, "error"),
+        ("split_value(a, '-', i)", r#"{"a":"x-y","i":-1}"#, "\"y\""),
+        ("regexp_replace(a, 'x', '[$0]')", r#"{"a":"axb"}"#, "\"a[x]b\""),
+        ("startswith(a, 'x')", "{}", "false"),
+        ("format(a, -1)", r#"{"a":1}"#, "error"),
+        ("format(a, 0)", r#"{"a":"x"}"#, "\"0\""),
+        ("array_create(a)", "{}", "null"),
+        ("array_position(a, 1)", r#"{"a":5}"#, "error"),
+        ("array_contains(a, b)", r#"{"a":[{"x":1}],"b":{"x":1.0}}"#, "true"),
+        ("array_contains_any(a, b)", r#"{"b":[1]}"#, "false"),
+        ("array_contains_any(a, b)", r#"{"a":[1]}"#, "error"),
+        ("element_at(a, -3)", r#"{"a":[1,2]}"#, "error"),
+        ("element_at(a, 'q')", r#"{"a":{"x":1}}"#, "null"),
+        ("array_union(a, b)", r#"{"b":[1,1.0]}"#, "[1]"),
+        ("array_max(a)", r#"{"a":[1,"x"]}"#, "error"),
+        ("array_max(a)", r#"{"a":[null]}"#, "null"),
+        ("array_concat(a, b)", "{}", "null"),
+        ("repeat(a, -1)", r#"{"a":1}"#, "error"),
+        ("repeat(a, 100000000)", r#"{"a":1}"#, "error"),
+        ("sequence(0, 9223372036854775807)", "{}", "error"),
+        ("sequence(3, 1)", "{}", "[3,2,1]"),
+        ("sequence(1, 1)", "{}", "[1]"),
+        (
+            "sequence(-9223372036854775808, 9223372036854775807, 9223372036854775807)",
+            "{}",
+            "[-9223372036854775808,-1,9223372036854775806]",
+        ),
+        ("kvpair_array_to_obj(a)", r#"{"a":[{"key":"x"}]}"#, "error"),
+        ("object(a, b)", r#"{"a":["x"],"b":[1,2]}"#, "error"),
+        ("zip(a)", r#"{"a":[null,["x",1]]}"#, r#"{"x":1}"#),
+        ("object_construct(a, 1, 'y', 2)", "{}", r#"{"y":2}"#),
+        ("object_construct(a)", "{}", "error"),
+        ("object_construct()", "{}", "{}"),
+        ("object_pick(a, 'y.z', 'y.q')", r#"{"a":{"y":{"z":1,"q":2,"r":3}}}"#, r#"{"y":{"z":1,"q":2}}"#),
+        ("erase(a, b)", r#"{"a":{"x":1,"y":2},"b":["x","y"]}"#, "{}"),
+        ("hour(a)", r#"{"a":true}"#, "error"),
+        ("hour(a)", "{}", "error"),
+        ("now(9)", "{}", "\"2023-11-14 22:13:21\""),
+        ("from_days(a)", r#"{"a":0.5}"#, "error"),
+        ("from_days(a)", r#"{"a":100000000000}"#, "error"),
+        ("date_calc(a, '99999h')", r#"{"a":253402300799000}"#, "error"),
+        ("convert_tz(a, 'Europe/Berlin')", r#"{"a":"2024-07-01T12:00:00+05:00"}"#, "\"2024-07-01T09:00:00+02:00\""),
+        ("to_seconds(a)", r#"{"a":-1}"#, "-1"),
+        ("crc32(a)", r#"{"a":[1,2]}"#, "\"191a9db\""),
+        ("to_json(a)", r#"{"a":"<&>"}"#, r#""\"\\u003c\\u0026\\u003e\"""#),
+        ("parse_json(a)", r#"{"a":"null"}"#, "null"),
+        ("parse_json(a)", r#"{"a":1}"#, "error"),
+        ("json_path_query(a, '$[0]')", r#"{"a":"[7]"}"#, "7"),
+        ("json_path_query(a, '$..n')", r#"{"a":{"x":{"n":1},"n":2}}"#, "[2,1]"),
+        ("json_path_query(a, '$[\"x:y\"]')", r#"{"a":{"x:y":1}}"#, "1"),
+        ("json_path_query(a, '$.')", r#"{"a":{}}"#, "error"),
+        ("json_path_query_first(a, '$.x[*]')", r#"{"a":{}}"#, "null"),
+        ("json_path_exists(a, '$.x')", "{}", "false"),
+        ("cast(a, 'bigint')", r#"{"a":1e21}"#, "error"),
+        ("cast(a, 'bytea')", r#"{"a":"dA=="}"#, "\"dA==\""),
+        ("cast(a, 'string')", r#"{"a":1e21}"#, "\"1000000000000000000000\""),
+        ("encode(a, 'hex')", r#"{"a":"x"}"#, "error"),
+        ("hex2dec(a)", r#"{"a":"ffffffffffffffff"}"#, "error"),
+        ("coalesce(a, b)", "{}", "null"),
+        ("sum(a)", "{\"a\":1}\n{\"a\":true}", "error"),
+        ("max(a)", "{\"a\":2}\n{\"a\":2.5}\n{\"a\":null}\n{\"a\":1}", "2.5"),
+        ("max(a)", "{\"a\":2}\n{\"a\":\"x\"}", "error"),
+        ("min(a)", "{\"a\":null}", "null"),
+        ("median(a)", "{\"a\":null}\n{\"a\":3}\n{\"a\":1}", "2"),
+        ("percentile_cont(a, 0.1)", "{\"a\":1}\n{\"a\":2}", "error"),
+        ("percentile_disc(a, 0)", "{\"a\":1}\n{\"a\":2}", "1"),
+        ("merge_agg(a)", "{\"a\":1}", "null"),
+        ("last_value(a, true)", "{\"a\":null}", "null"),
+        ("lag(a, 0)", "{\"a\":1}\n{\"a\":2}", "null"),
+        ("lag(a, -1)", "{\"a\":1}", "error"),
+        ("lag(a)", "{\"a\":1}\n{\"a\":null}\n{\"a\":null}", "1"),
+        ("lag(a, 1, 7, false)", "{\"a\":1}\n{\"a\":null}\n{\"a\":3}", "null"),
+        ("changed_col(false, a)", "{\"a\":1}\n{\"a\":null}\n{\"a\":1}", "1"),
+        ("changed_col(true, a)", "{\"a\":1}\n{\"a\":null}\n{\"a\":1.0}", "null"),
+        ("had_changed(true, a, b)", "{\"a\":1,\"b\":1}\n{\"a\":1,\"b\":2}", "true"),
+        ("had_changed(a, b)", "{\"a\":1}", "error"),
+        ("acc_max(a, b = 1, b = 2)", "{\"a\":9,\"b\":0}\n{\"a\":-1,\"b\":1}\n{\"a\":-2,\"b\":2}", "-1"),
+        ("acc_count(a, b = 1, b = 2)", "{\"a\":9,\"b\":2}\n{\"a\":9,\"b\":0}", "0"),
+        ("changed_cols('p_', false, a, b)", "{\"a\":1}\n{\"a\":null}", r#"{"p_a":null}"#),
+        ("unnest(a)", "{}", "[]"),
+        ("geohashEncode(a, b)", r#"{"a":91,"b":0}"#, "error"),
+        ("geohashDecode(a)", r#"{"a":"ail"}"#, "error"),
+        ("geohashNeighbor(a, 'North')", r#"{"a":"z"}"#, "\"z\""),
+        ("geohashNeighbor(a, 'East')", r#"{"a":"z"}"#, "\"b\""),
+    ];
+    let mut wrong = Vec::new();
+    for (call, input, expected) in cases {
+        let rows: Vec<Value> = input.lines().map(|line| json::parse(line.as_bytes()).unwrap()).collect();
+        let result = run(call, &rows).pop().expect("a result");
+        let agrees = match &result {
+            Ok(value) => {
+                let value = json::parse(written(value).as_bytes()).unwrap();
+                json::parse(expected.as_bytes()).is_ok_and(|expected| same(Some(&value), Some(&expected)))
+            }
+            Err(_) => expected == "error",
+        };
+        if !agrees {
+            wrong.push(format!("{call} over {input}: {:?}, not {expected}", result.map(|value| written(&value))));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn random_results() {
+    let row = [json::parse(br#"{"a":[1,2,3,4,5]}"#).unwrap()];
+    let Some(Ok(Value::Float(random))) = run("rand()", &row).pop() else { panic!("rand gives a float") };
+    assert!((0.0..1.0).contains(&random), "{random}");
+    let Some(Ok(Value::String(uuid))) = run("newuuid()", &row).pop() else { panic!("newuuid gives a text") };
+    let uuid = uuid::Uuid::parse_str(&uuid).unwrap();
+    assert_eq!(uuid.get_version_num(), 1);
+    let (seconds, _) = uuid.get_timestamp().unwrap().to_unix();
+    assert_eq!(seconds, 1_700_000_001);
+    let Some(Ok(Value::Array(shuffled))) = run("array_shuffle(a)", &row).pop() else { panic!("an array") };
+    let mut elements: Vec<String> = shuffled.iter().map(written).collect();
+    elements.sort_unstable();
+    assert_eq!(elements, ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn rows_that_are_not_valid() {
+    let mut rule = rule();
+    let mut ctx = EvalContext { rule: &mut rule, event_time: 0, window: None };
+    let registry = Registry::builtin();
+    let rows = [(1, true), (2, false), (3, true)];
+    let cases: [(&str, &[Value], &str); 6] = [
+        ("lag", &[], "null 1 1"),
+        ("latest", &[], "1 1 3"),
+        ("acc_sum", &[], "1 1 4"),
+        ("acc_count", &[], "1 1 2"),
+        ("changed_col", &[Value::Bool(true)], "1 null 3"),
+        ("had_changed", &[Value::Bool(true)], "true false true"),
+    ];
+    for (name, before, expected) in cases {
+        let Body::Analytic(new) = registry.get(name).unwrap().body else { panic!("{name} is analytic") };
+        let mut function = new();
+        let results = rows.map(|(value, valid)| {
+            let args: Vec<Value> = before.iter().cloned().chain([Value::Int(value)]).collect();
+            written(&function.eval(&args, valid, &mut ctx).unwrap())
+        });
+        assert_eq!(results.join(" "), expected, "{name}");
+    }
+}
+
+#[test]
+fn hits_count_conditions_that_held() {
+    let mut rule = rule();
+    let mut ctx = EvalContext { rule: &mut rule, event_time: 5, window: None };
+    let registry = Registry::builtin();
+    for (name, after) in [("last_hit_count", 1), ("last_hit_time", 5)] {
+        let Body::Stateful(new) = registry.get(name).unwrap().body else { panic!("{name} has a state") };
+        let mut function = new();
+        for _ in 0..2 {
+            assert_eq!(function.peek().map(|value| written(&value)).as_deref(), Some("0"), "{name}");
+        }
+        function.eval(&[], &mut ctx).unwrap();
+        assert_eq!(function.peek().map(|value| written(&value)), Some(after.to_string()), "{name}");
+    }
+}
+
 #[test]
 fn every_function_is_documented() {
     for function in functions() {

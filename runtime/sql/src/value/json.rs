@@ -7,8 +7,7 @@ use std::io::Write;
 
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Object, Row, Schema, Value};
-use crate::value::ColumnKind;
+use super::{Object, Value};
 
 /// Appends a value as JSON.
 pub fn write_value(value: &Value, out: &mut Vec<u8>) {
@@ -58,19 +57,6 @@ pub fn write_object(object: &Object, out: &mut Vec<u8>) {
         write_value(value, out);
     }
     out.push(b'}');
-}
-
-/// Appends a row as a JSON object: missing columns left out, stars spread at their place, a lone star that is still text as it
-/// arrived.
-pub fn write_row(schema: &Schema, row: &Row, out: &mut Vec<u8>) {
-    let mut stars = schema.columns.iter().zip(&row.values).filter(|(column, _)| column.kind == ColumnKind::Star);
-    match stars.next() {
-        Some((_, star)) if schema.is_plain() => match star {
-            Value::Object(_) | Value::Raw(_) => write_value(star, out),
-            _ => out.extend_from_slice(b"{}"),
-        },
-        _ => write_object(&schema.to_object(row), out),
-    }
 }
 
 /// Appends a text in quotes.
