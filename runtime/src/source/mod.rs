@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod memory;
+pub mod mqtt;
 pub mod simulator;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::error::{ConfigError, ConnectorError};
 use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SourceType] = &[file::TYPE, memory::TYPE, simulator::TYPE];
+pub const BUILTIN: &[SourceType] = &[file::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]

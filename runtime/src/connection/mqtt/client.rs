@@ -37,11 +37,14 @@ pub(super) enum Command {
     Unwatch(u64),
     Publish {
         publishes: Vec<Publish>,
-        done: oneshot::Sender<Result<(), PublishError>>,
+        done: Done,
     },
     /// The connection is to be made anew.
     Reconnect(String),
 }
+
+/// Where the outcome of publishes goes.
+pub(super) type Done = oneshot::Sender<Result<(), PublishError>>;
 
 /// How the connection stands.
 #[derive(Clone, Debug)]
@@ -350,6 +353,6 @@ pub(super) struct Todo {
     pub subscribe: Vec<String>,
     /// Filters.
     pub unsubscribe: Vec<String>,
-    pub publishes: Option<(Vec<Publish>, oneshot::Sender<Result<(), PublishError>>)>,
+    pub publishes: Option<(Vec<Publish>, Done)>,
     pub reconnect: Option<String>,
 }

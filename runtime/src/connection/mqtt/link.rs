@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Settings;
-use super::client::{ClientTask, Command, PublishError};
+use super::client::{ClientTask, Command, Done, PublishError};
 use super::packet::{self, Ack, Connect, Packet, Publish, Version};
 use super::session::Dispatched;
 use super::transport::{Stream, dial};
@@ -81,7 +80,7 @@ struct Batch {
     n_done: usize,
     refused: Vec<usize>,
     reason: String,
-    done: oneshot::Sender<Result<(), PublishError>>,
+    done: Done,
 }
 
 impl Link {

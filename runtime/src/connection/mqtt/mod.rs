@@ -35,7 +35,7 @@ mod packet;
 mod session;
 mod transport;
 
-pub use client::{MqttClient, PublishError, Subscription};
+pub use client::{MqttClient, PublishError, Publisher, Subscription};
 pub use inbox::{Delivery, Message};
 pub use packet::{Properties, Publish, Version};
 
@@ -295,7 +295,7 @@ mod tests {
             ("ws://b:8080", "ws://b:8080 /"),
             ("http://b", "server: unknown scheme http://: expected tcp, ssl, ws or wss"),
             ("tcp://u:p@b", "server: credentials do not belong in the address: set username and password"),
-            ("tcp://", "server: expected tcp://host:port, empty host"),
+            ("tcp://", "server: expected tcp://host:port, there is no host"),
         ] {
             let outcome = settings(json!({"server": server}))
                 .map_or_else(|error| error, |settings| format!("{} {}", settings.broker(), settings.path));
