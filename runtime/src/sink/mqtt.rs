@@ -122,7 +122,7 @@ impl Sink for MqttSink {
                 return Err(SinkError::Stopped { n_written, error });
             }
         }
-        if refused.is_empty() { Ok(()) } else { Err(SinkError::Refused { items: refused, reason }) }
+        if refused.is_empty() { Ok(()) } else { Err(SinkError::Refused { items: refused, n_others: 0, reason }) }
     }
 
     async fn close(&mut self) {
