@@ -377,12 +377,17 @@ impl Parser<'_> {
 
     /// `name(args)` with `FILTER` and `OVER`.
     fn call(&mut self) -> Parsed<Node> {
-        let name = Ident { name: bare_word(self.token()).unwrap_or_default().into(), span: self.span() };
+        // Not by `ident`, because two reserved words are names of functions.
+        let span = self.span();
+        self.advance();
+        let name = Ident { name: self.prev_text().into(), span };
         if is_window(&name.name) {
             let message = format!("{} may only stand in GROUP BY, on its own", name.name.to_uppercase());
             return Err(self.fail(name.span, message));
         }
-        self.advance();
+        if name.name.is_empty() {
+            return Err(self.fail(name.span, "a name cannot be empty"));
+        }
         self.advance();
         let open = self.prev_span();
         let distinct = self.at("DISTINCT")

@@ -8,6 +8,29 @@
 //!                                                               ├ select, window, expr
 //!                                                               └ create, options
 //! ```
+//!
+//! One run finds every error of a text: a rule of the grammar that fails notes its error, and whoever read a list or a clause
+//! goes on behind it. Nothing is built on an error, so a tree is always whole.
+//!
+//! # Against the engine that users come from
+//!
+//! What its parser takes is taken, except what can only be a mistake:
+//!
+//! | text | there | here |
+//! |---|---|---|
+//! | `9223372036854775808` | the greatest 64-bit number | refused |
+//! | window lengths below 1, delays below 0 | accepted | refused |
+//! | a second window in `GROUP BY` | ignored | refused |
+//! | `LIMIT -1`, `ORDER BY` without a key | accepted | refused |
+//! | `ORDER BY a b` | two keys | refused: the comma is missing |
+//! | a lone `!` | `=` | refused, with a hint to `NOT` |
+//! | `x * c[0]` | `(x * c)[0]` | `x * (c[0])` |
+//! | `NULL` | a column of this name | the literal |
+//!
+//! And more is taken, as users of SQL expect: `<>`, `||`, `IS [NOT] NULL`, `NOT x`, minus before any operand, exponents, `JOIN`
+//! and `LEFT OUTER JOIN`, `DISTINCT`, `FILTER (WHERE ...)` on aggregates, aliases without `AS`, clauses of `OVER` in any order,
+//! names with letters of any script, doubled quotes in texts, and words such as `ss` or `filter` as names where nothing else
+//! can stand.
 
 pub mod ast;
 mod create;

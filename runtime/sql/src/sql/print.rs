@@ -316,9 +316,12 @@ impl Display for Expr {
 
 impl Display for Call {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        // A call's name is a bare word always, also where that word would need back-quotes as a column.
-        let distinct = if self.distinct { "DISTINCT " } else { "" };
-        write!(f, "{}({distinct}{})", self.name.name, List(&self.args, ", "))?;
+        // Before a bracket these need no back-quotes.
+        match ["LEFT", "RIGHT", "REPLACE"].iter().any(|word| self.name.name.eq_ignore_ascii_case(word)) {
+            true => f.write_str(&self.name.name)?,
+            false => self.name.fmt(f)?,
+        }
+        write!(f, "({}{})", if self.distinct { "DISTINCT " } else { "" }, List(&self.args, ", "))?;
         if let Some(filter) = &self.filter {
             write!(f, " FILTER (WHERE {filter})")?;
         }

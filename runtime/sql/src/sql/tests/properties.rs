@@ -124,9 +124,8 @@ fn ident() -> impl Strategy<Value = Ident> {
         .prop_map(|name| Ident { name: name.into(), span: Span::default() })
 }
 
-/// The name of a call is a bare word always.
 fn call_name() -> impl Strategy<Value = Ident> {
-    proptest::sample::select(&["f", "count", "Lag", "left", "replace"][..])
+    proptest::sample::select(&["f", "count", "Lag", "left", "replace", "two words", "select"][..])
         .prop_map(|name| Ident { name: name.into(), span: Span::default() })
 }
 
