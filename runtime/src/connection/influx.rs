@@ -159,10 +159,12 @@ fn text_of(answer: &Answer) -> String {
     }
 }
 
-/// Points that a partial write left out.
+/// Points that a partial write left out: those that were dropped, and lines that could not be parsed, which are not counted
+/// among them.
 fn n_refused(text: &str) -> usize {
     let dropped = text.rsplit_once("dropped=").map(|(_, n)| n.trim_end_matches(|c: char| !c.is_ascii_digit()));
-    dropped.and_then(|n| n.parse().ok()).unwrap_or_else(|| text.matches("unable to parse").count().max(1))
+    let n_dropped: usize = dropped.and_then(|n| n.parse().ok()).unwrap_or(0);
+    (n_dropped + text.matches("unable to parse '").count()).max(1)
 }
 
 /// The message without the lines that it quotes.
@@ -178,6 +180,9 @@ fn shown(text: &str) -> String {
         if let Some((_, reason)) = line.rsplit_once("': ") {
             out.push_str(": ");
             out.push_str(reason);
+        }
+        if !tail.is_empty() {
+            out.push_str("; ");
         }
         rest = tail;
     }
@@ -203,7 +208,7 @@ mod tests {
             (
                 "partial write: unable to parse 'a': missing fields\nunable to parse 'b': bad timestamp",
                 2,
-                "partial write: unable to parse a line: missing fieldsunable to parse a line: bad timestamp",
+                "partial write: unable to parse a line: missing fields; unable to parse a line: bad timestamp",
             ),
             (
                 "partial write: field type conflict: input field \"v\" on measurement \"m\" is type string, already exists as type float dropped=3",

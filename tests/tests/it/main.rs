@@ -3,3 +3,4 @@
 mod command;
 mod example;
 mod services;
+mod sink_influx;
