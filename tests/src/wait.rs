@@ -9,10 +9,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// After [`DEADLINE`], naming what was waited for.
-pub async fn until<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(outcome) = condition().await {
@@ -27,10 +24,6 @@ where
 ///
 /// # Panics
 /// After [`DEADLINE`], naming what was waited for.
-pub async fn until_true<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    until(what, || {
-        let outcome = condition();
-        async move { outcome.await.then_some(()) }
-    })
-    .await;
+pub async fn until_true(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    until(what, async || condition().await.then_some(())).await;
 }

@@ -22,16 +22,8 @@ use crate::format::compression::Compression;
 use crate::options::Options;
 
 /// The sinks that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SinkType] = &[
-    influx::INFLUX,
-    influx2::INFLUX2,
-    log::LOG,
-    memory::MEMORY,
-    mqtt::MQTT,
-    nop::NOP,
-    rest::REST,
-    stdout::STDOUT,
-];
+pub const BUILTIN: &[SinkType] =
+    &[influx::INFLUX, influx2::INFLUX2, log::LOG, memory::MEMORY, mqtt::MQTT, nop::NOP, rest::REST, stdout::STDOUT];
 
 /// A kind of sink.
 #[derive(Clone)]

@@ -2,5 +2,6 @@
 
 mod command;
 mod example;
+mod mqtt;
 mod services;
 mod sink_influx;

@@ -14,8 +14,9 @@
 //! cost a wake-up for each; below that rate it reads at once.
 //!
 //! **Backpressure.** A stream's inbox is bounded. When one is full, the client stops reading the socket, so that TCP holds the
-//! broker back, but goes on writing acknowledgements and pings. All streams of the connection wait then; a stream that is to be
-//! independent of the others needs a `clientid` of its own. One exception keeps a rule that reads from and writes to one
+//! broker back, but goes on writing acknowledgements and pings. All streams of the connection wait then, as they do when the
+//! broker's window is full of messages that one stream has not acknowledged; a stream that is to be independent of the
+//! others needs a `clientid` of its own. One exception keeps a rule that reads from and writes to one
 //! broker from waiting for itself: while publishes wait to be acknowledged by the broker, reading goes on into the full
 //! inboxes, up to a second, larger limit. A publish that is not acknowledged within 30 seconds has the connection made anew.
 //!
