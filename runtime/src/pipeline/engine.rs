@@ -16,7 +16,7 @@ use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Definitions, LookupTableDef, RuleDef};
 use crate::pipeline::build::{BuiltRule, Named, RuleError, build_rule, build_source, context};
 use crate::pipeline::exposition::{RuleSample, Samples};
-use crate::pipeline::feed::Feed;
+use crate::pipeline::feed::{Feed, StartTogether};
 use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
@@ -71,6 +71,8 @@ struct Shared {
     cut_short: CancellationToken,
     /// True once definitions have been applied.
     has_applied: AtomicBool,
+    /// True once everything has tried to connect.
+    was_ready: AtomicBool,
     next_id: AtomicU64,
     state: Mutex<State>,
     /// Counts changes of rules' states.
@@ -100,6 +102,7 @@ impl Engine {
             tracker: TaskTracker::new(),
             cut_short: CancellationToken::new(),
             has_applied: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             state: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -136,9 +139,9 @@ impl Engine {
         drop(state);
         // Feeds start last, when every rule has subscribed: a shared finite stream gives each rule all of its rows.
         let starting = TaskTracker::new();
-        starting.close();
-        for feed in to_start {
-            self.0.tracker.spawn(Feed::run(feed, starting.clone()));
+        let to_start: Vec<_> = to_start.into_iter().map(|feed| (feed, StartTogether::new(&starting))).collect();
+        for (feed, start) in to_start {
+            self.0.tracker.spawn(feed.run(start));
         }
         self.0.has_applied.store(true, Ordering::Relaxed);
         self.note_change();
@@ -278,8 +281,7 @@ impl Engine {
             let old = replaceable.iter().position(|(old_feed_id, _)| *old_feed_id == feed_id);
             let replaces = old.map(|idx| replaceable.swap_remove(idx).1);
             let id = self.next_id();
-            // A feed that ends between the check and now closes the channel, as if the rule had been taken off it.
-            slots.push(feed.handle.subscribe(id, &input.schema, sender, replaces).unwrap_or_default());
+            slots.push(feed.handle.subscribe(id, &input.schema, sender, replaces));
             feed.n_subscribers += usize::from(replaces.is_none());
             subscriptions.push((feed_id, id));
             sources.push(Arc::clone(&feed.handle.metrics));
@@ -448,7 +450,8 @@ impl Engine {
     }
 
     /// True once definitions were applied and every source and sink of the rules that run is connected, or has failed to,
-    /// says so and tries again: an engine whose broker is down is ready to work as soon as the broker is there.
+    /// says so and tries again: an engine whose broker is down is ready to work as soon as the broker is there. From then on
+    /// it stays true until the engine stops, whatever is applied.
     pub fn is_ready(&self) -> bool {
         if !self.0.has_applied.load(Ordering::Relaxed) {
             return false;
@@ -457,13 +460,18 @@ impl Engine {
         if state.is_stopping {
             return false;
         }
+        if self.0.was_ready.load(Ordering::Relaxed) {
+            return true;
+        }
         let has_tried = |health: &Health| health.state().connected.is_some();
         let mut running = state.rules.values().filter(|entry| entry.state == RuleState::Running);
-        state.feeds.values().all(|feed| has_tried(&feed.handle.metrics.health) || feed.handle.is_over())
+        let is_ready = state.feeds.values().all(|feed| has_tried(&feed.handle.metrics.health) || feed.handle.is_over())
             && running.all(|entry| {
                 let mut sinks = entry.running.iter().flat_map(|running| &running.sinks);
                 sinks.all(|sink| has_tried(&sink.health))
-            })
+            });
+        self.0.was_ready.store(is_ready, Ordering::Relaxed);
+        is_ready
     }
 
     /// The rules in which an operator has been computing one step for so long that it must be stuck.

@@ -14,6 +14,7 @@ use sluice_sql::{Batch, ColumnKind, Row, Schema};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::ConnectorError;
 use crate::pipeline::backoff::Backoff;
@@ -71,23 +72,26 @@ pub struct FeedHandle {
 
 impl FeedHandle {
     /// Sends the feed's rows to `channel` from now on; with `replaces`, from where that subscriber is taken off, without a gap.
-    /// Gives the place, in the feed's rows, of each slot of `schema`; `None` if the feed has ended.
+    /// Gives the place, in the feed's rows, of each slot of `schema`. A feed that has ended sends its end.
     pub fn subscribe(
         &mut self,
         id: SubscriberId,
         schema: &Schema,
         channel: mpsc::Sender<Signal>,
         replaces: Option<SubscriberId>,
-    ) -> Option<Vec<usize>> {
+    ) -> Vec<usize> {
         let (union, slots) = append_columns(&self.schema, schema);
         let subscriber = Subscriber { id, channel, n_delivered: 0 };
         let command = Command::Subscribe { schema: Arc::clone(&union), subscriber, replaces };
-        self.commands.send(command).ok()?;
+        if let Err(mpsc::error::SendError(Command::Subscribe { subscriber, .. })) = self.commands.send(command) {
+            // The channel is new, and has room.
+            let _ = subscriber.channel.try_send(Signal::End);
+        }
         if union.columns.iter().any(|column| column.kind == ColumnKind::Meta) {
             self.wants_meta.store(true, Ordering::Relaxed);
         }
         self.schema = union;
-        Some(slots)
+        slots
     }
 
     /// Takes a subscriber off: its channel closes behind the rows that it has got.
@@ -162,13 +166,14 @@ impl Feed {
         (Feed { source, context, hub }, handle)
     }
 
-    /// Runs until the source has ended or the engine says so. `starting` tracks the feeds that start together: none reads its
+    /// Runs until the source has ended or the engine says so. `start` stands for the feeds that start together: none reads its
     /// first row before all have tried to connect, so that what one rule publishes within the process finds its readers.
-    pub async fn run(mut self, starting: TaskTracker) {
-        let work = AssertUnwindSafe(self.work(starting)).catch_unwind().await;
+    pub async fn run(mut self, start: StartTogether) {
+        let work = AssertUnwindSafe(self.work(start)).catch_unwind().await;
         match work {
             Ok(Some(signal)) => {
                 self.hub.deliver(signal).await;
+                self.hub.refuse_late();
                 self.source.close().await;
             }
             Ok(None) => self.source.close().await,
@@ -181,18 +186,20 @@ impl Feed {
     }
 
     /// Gives the last signal, `None` when the engine has stopped the feed.
-    async fn work(&mut self, starting: TaskTracker) -> Option<Signal> {
+    async fn work(&mut self, start: StartTogether) -> Option<Signal> {
         let Feed { source, context, hub } = self;
-        let mut start = Some((starting.token(), starting));
+        let mut start = Some(start);
         let mut backoff = Backoff::default();
         loop {
             let connected = hub.obeying(source.connect(context)).await?;
-            if connected.is_ok() && !context.connector.health.state().reports_itself {
-                context.connector.health.up();
+            let health = &context.connector.health;
+            match &connected {
+                Ok(()) if !health.state().reports_itself => health.up(),
+                Ok(()) => {}
+                Err(error) => health.down(&error.message),
             }
-            if let Some((token, starting)) = start.take() {
-                drop(token);
-                let _ = hub.obeying(tokio::time::timeout(START_TOGETHER, starting.wait())).await?;
+            if let Some(start) = start.take() {
+                hub.obeying(start.others()).await?;
             }
             let error = match connected {
                 Err(error) => error,
@@ -207,13 +214,37 @@ impl Feed {
                             }
                         }
                         Ok(None) => return Some(Signal::End),
-                        Err(error) => break error,
+                        Err(error) => {
+                            context.connector.health.down(&error.message);
+                            break error;
+                        }
                     }
                 },
             };
             let pause = hub.note_failure(&error, &mut backoff);
             hub.obeying(tokio::time::sleep(pause)).await?;
         }
+    }
+}
+
+/// One of several feeds that wait for each other before they read.
+pub struct StartTogether {
+    token: TaskTrackerToken,
+    all: TaskTracker,
+}
+
+impl StartTogether {
+    /// One for each of the feeds that `all` stands for; to be made for all of them before the first one runs.
+    pub fn new(all: &TaskTracker) -> Self {
+        all.close();
+        StartTogether { token: all.token(), all: all.clone() }
+    }
+
+    /// This one has tried to connect; completes when the others have too, or take too long.
+    async fn others(self) {
+        drop(self.token);
+        // Whoever takes longer connects while others read.
+        let _ = tokio::time::timeout(START_TOGETHER, self.all.wait()).await;
     }
 }
 
@@ -329,9 +360,19 @@ impl Hub {
         }
     }
 
+    /// The source has ended: whoever subscribed in the last moment gets no rows, but must not wait for them.
+    fn refuse_late(&mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Subscribe { subscriber, .. } = command {
+                // The channel is new, and has room.
+                let _ = subscriber.channel.try_send(Signal::End);
+            }
+        }
+    }
+
     fn note_failure(&mut self, error: &ConnectorError, backoff: &mut Backoff) -> Duration {
         let pause = backoff.pause(error.retry);
-        self.metrics.health.down(&error.message);
         self.metrics.errors.report(format_args!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
         pause
     }
