@@ -100,6 +100,8 @@ impl Source for MqttSource {
         // The old subscription goes first, or its filters would be in the way.
         self.connected = None;
         self.unacked.clear();
+        // The client connects beside this task, and says when it has.
+        ctx.connector.health.connecting();
         let subscription = MqttClient::subscribe(&self.settings, self.filters.clone(), self.qos, &ctx.connector);
         self.connected = Some((subscription, ctx.clone()));
         Ok(())
