@@ -62,9 +62,15 @@ impl SinkDriver {
         metrics: Arc<SinkMetrics>,
     ) -> Result<Self, ConfigError> {
         let sink_type = registry.sink(&def.connector)?;
-        let (options, own) = options::split(def, sink_type)?;
+        // Mistakes on both sides are reported together.
+        let (common, own) = options::split(def, sink_type);
+        let mut problems = ConfigError::default();
+        let options = SinkOptions::read(&common).unwrap_or_else(|error| {
+            problems.problems.extend(error.problems);
+            SinkOptions::default()
+        });
         let surroundings = Surroundings::at(ctx.clock.now());
-        let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics))?;
+        let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics));
         let sink = (sink_type.build)(&SinkArgs {
             rule,
             index,
@@ -72,7 +78,23 @@ impl SinkDriver {
             options: &own,
             format: &options.format,
             compression: options.compression,
-        })?;
+        });
+        let (shaper, sink) = match (shaper, sink) {
+            (Ok(shaper), Ok(sink)) if problems.problems.is_empty() => (shaper, sink),
+            (shaper, sink) => {
+                for error in [shaper.err(), sink.err()].into_iter().flatten() {
+                    problems.problems.extend(error.problems);
+                }
+                // A sink may check its templates itself, too.
+                let mut seen = Vec::new();
+                problems.problems.retain(|problem| {
+                    let is_new = !seen.contains(problem);
+                    seen.push(problem.clone());
+                    is_new
+                });
+                return Err(problems);
+            }
+        };
         let batcher = (options.batch_size > 0 || !options.linger_interval.0.is_zero())
             .then(|| Batcher::new(options.batch_size, options.linger_interval.0));
         let delivery = Delivery {

@@ -83,7 +83,7 @@ impl MemorySink {
         let kind = match self.rowkind_field.as_ref().and_then(|name| object.get(name)) {
             None | Some(Value::Null | Value::Missing) => RowKind::default(),
             Some(Value::String(name)) => RowKind::parse(name)
-                .ok_or_else(|| format!("\"{name}\" is no row kind; known are insert, update, upsert and delete"))?,
+                .ok_or_else(|| "the row kind is none of insert, update, upsert and delete".to_owned())?,
             Some(other) => return Err(format!("a row kind is a text, not of type {}", other.kind_name())),
         };
         let key = match &self.key_field {

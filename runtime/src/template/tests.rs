@@ -228,7 +228,7 @@ fn errors_say_where_and_what() {
         ("{{fail \"no id\"}}", "1:3: fail: no id"),
         ("{{div 1 0}}", "1:3: div: division by zero"),
         ("{{eq .s 1}}", "1:3: eq: can't compare values of types string and int"),
-        ("{{regexMatch \"(\" .s}}", "1:3: regexMatch: `(` is no regular expression, or too large a one"),
+        ("{{regexMatch \"(\" .s}}", "1:3: regexMatch: the first argument is no regular expression, or too large a one"),
     ];
     for (template, expected) in cases {
         let error = render(template, &data).map_err(|error| error.to_string());

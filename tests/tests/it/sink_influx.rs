@@ -37,7 +37,8 @@ impl Running {
         };
         let def = SinkDef { connector: connector.to_owned(), options: Options::from(options) };
         let registry = Registry::builtin();
-        let driver = SinkDriver::new("r", 0, &def, &Arc::default(), &registry, ctx, Arc::clone(&metrics)).unwrap();
+        let driver = SinkDriver::new("r", 0, &def, &Arc::default(), &registry, ctx, Arc::clone(&metrics))
+            .expect("the options are right");
         let (rows, receiver) = mpsc::channel(4);
         let cut = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the test joins it in `end`")]
@@ -46,13 +47,13 @@ impl Running {
     }
 
     async fn send(&self, batch: Batch) {
-        self.rows.send(Arc::new(batch)).await.unwrap();
+        self.rows.send(Arc::new(batch)).await.expect("the driver runs");
     }
 
     /// Closes the channel and waits until all is written.
     async fn end(self) -> Arc<SinkMetrics> {
         drop(self.rows);
-        tokio::time::timeout(wait::DEADLINE, self.task).await.expect("the driver ends").unwrap();
+        tokio::time::timeout(wait::DEADLINE, self.task).await.expect("the driver ends").expect("it does not panic");
         self.metrics
     }
 }
@@ -75,7 +76,7 @@ fn influx2(influx: &InfluxDb2, measurement: &str, more: serde_json::Value) -> se
         "addr": influx.url(), "token": InfluxDb2::TOKEN, "org": InfluxDb2::ORG, "bucket": InfluxDb2::BUCKET,
         "measurement": measurement, "tsFieldName": "at", "fields": ["n"],
     });
-    for (name, value) in more.as_object().unwrap() {
+    for (name, value) in more.as_object().into_iter().flatten() {
         options[name] = value.clone();
     }
     options
@@ -87,16 +88,16 @@ fn influx1(influx: &InfluxDb1, measurement: &str) -> serde_json::Value {
 
 /// The values of field `n`, sorted.
 async fn stored2(influx: &InfluxDb2, measurement: &str) -> Vec<i64> {
-    let points = influx.points(measurement).await.unwrap();
+    let points = influx.points(measurement).await.expect("influxdb answers");
     let mut numbers: Vec<i64> = points.iter().filter_map(|(_, _, value)| value.trim().parse().ok()).collect();
     numbers.sort_unstable();
     numbers
 }
 
 async fn stored1(influx: &InfluxDb1, measurement: &str) -> Vec<i64> {
-    let answer = influx.query(&format!("SELECT n FROM \"{measurement}\"")).await.unwrap();
+    let answer = influx.query(&format!("SELECT n FROM \"{measurement}\"")).await.expect("influxdb answers");
     let values = answer.pointer("/results/0/series/0/values").and_then(|values| values.as_array()).cloned();
-    values.unwrap_or_default().iter().map(|point| point[1].as_i64().unwrap()).collect()
+    values.unwrap_or_default().iter().map(|point| point[1].as_i64().expect("whole numbers")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +208,7 @@ async fn texts_come_back_as_they_were() {
     let measurement = unique("nasty, text");
     let more = json!({"fields": ["text"], "tags": {"my tag": "{{.tag}}", "gone": "{{.gone}}"}});
     let mut options = influx1(&one, &measurement);
-    for (name, value) in more.as_object().unwrap() {
+    for (name, value) in more.as_object().into_iter().flatten() {
         options[name] = value.clone();
     }
     let running = Running::start("influx", options);

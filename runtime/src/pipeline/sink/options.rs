@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use sluice_sql::sql::nearest;
 
 use crate::definition::SinkDef;
 use crate::error::ConfigError;
@@ -65,24 +66,39 @@ impl Default for SinkOptions {
 }
 
 /// Parts a sink's options into those common to all sinks and its own. A common option that the sink's schema names too is the
-/// sink's.
-pub(super) fn split(def: &SinkDef, sink_type: &SinkType) -> Result<(SinkOptions, Options), ConfigError> {
+/// sink's; a name that neither knows goes to the side that knows one like it, whose error then says so.
+pub(super) fn split(def: &SinkDef, sink_type: &SinkType) -> (Options, Options) {
     let names = |schema: schemars::Schema| -> Vec<String> {
         let properties = schema.get("properties").and_then(serde_json::Value::as_object);
-        properties.map(|map| map.keys().map(|name| name.to_lowercase()).collect()).unwrap_or_default()
+        properties.map(|map| map.keys().cloned().collect()).unwrap_or_default()
     };
     let mut common_names = names(schemars::schema_for!(SinkOptions));
-    common_names.push("tabledatafield".to_owned());
+    common_names.push("tableDataField".to_owned());
     let own_names = names((sink_type.schema)());
+    let holds = |names: &[String], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     let (mut common, mut own) = (Options::default(), Options::default());
     for (name, value) in &def.options.0 {
-        let lower = name.to_lowercase();
-        let side = if common_names.contains(&lower) && !own_names.contains(&lower) { &mut common } else { &mut own };
+        let is_common = if holds(&own_names, name) {
+            false
+        } else if holds(&common_names, name) {
+            true
+        } else {
+            let known = own_names.iter().chain(&common_names).map(String::as_str);
+            nearest(name, known).is_some_and(|near| !holds(&own_names, near))
+        };
+        let side = if is_common { &mut common } else { &mut own };
         side.0.insert(name.clone(), value.clone());
     }
-    let options: SinkOptions = common.parse()?;
-    if options.fields.is_some() && options.exclude_fields.is_some() {
-        return Err(ConfigError::new("excludeFields", "can't be used together with `fields`; keep one of the two"));
+    (common, own)
+}
+
+impl SinkOptions {
+    /// Reads the options common to all sinks.
+    pub(super) fn read(options: &Options) -> Result<Self, ConfigError> {
+        let options: SinkOptions = options.parse()?;
+        if options.fields.is_some() && options.exclude_fields.is_some() {
+            return Err(ConfigError::new("excludeFields", "can't be used together with `fields`; keep one of the two"));
+        }
+        Ok(options)
     }
-    Ok((options, own))
 }

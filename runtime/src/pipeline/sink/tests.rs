@@ -93,13 +93,23 @@ impl Sink for Double {
     }
 }
 
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DoubleOptions {
+    #[serde(rename = "topic")]
+    _topic: Option<String>,
+}
+
 const MESSAGES: SinkType = SinkType {
     name: "messages",
     docs: "",
-    schema: || schemars::json_schema!({ "properties": { "topic": {} } }),
+    schema: || schemars::schema_for!(DoubleOptions),
     takes: Takes::Messages,
     templates: &["topic"],
-    build: |_| Ok(Box::new(Double(FAR.with(Arc::clone)))),
+    build: |args| {
+        let DoubleOptions { .. } = args.options.parse()?;
+        Ok(Box::new(Double(FAR.with(Arc::clone))))
+    },
 };
 
 const ROWS: SinkType = SinkType { name: "rows", takes: Takes::Rows, ..MESSAGES };
@@ -518,6 +528,13 @@ fn wrong_options_are_named() {
             "excludeFields: can't be used together with `fields`; keep one of the two",
         ),
         ("messages", json!({"format": "jsom"}), "format: there is no format of type \"jsom\"; did you mean \"json\"?"),
+        ("messages", json!({"sendSingel": true}), "sendSingel: unknown option, did you mean \"sendSingle\"?"),
+        ("messages", json!({"topik": "a"}), "topik: unknown option, did you mean \"topic\"?"),
+        (
+            "messages",
+            json!({"fields": ["a"], "excludeFields": ["b"], "topic": "{{"}),
+            "excludeFields: can't be used together with `fields`; keep one of the two; topic: 1:1: unclosed action: expected `}}`",
+        ),
         ("messages", json!({"dataTemplate": "{{.n"}), "dataTemplate: 1:1: unclosed action: expected `}}`"),
         (
             "messages",

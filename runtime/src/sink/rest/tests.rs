@@ -60,17 +60,12 @@ async fn answer(State(far): State<Shared>, request: Request) -> Response {
     response.body(Body::from("secret answer")).unwrap()
 }
 
-/// Runs all rows through a driver; returns what the server saw, and the metrics.
-async fn run(options: serde_json::Value, far: Far, rows: Vec<(i64, &str)>) -> (Far, Arc<SinkMetrics>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let far = Arc::new(Mutex::new(far));
-    let app = Router::new().fallback(answer).with_state(Arc::clone(&far));
-    let mut options = Options::from(options);
-    let url =
-        options.get("url").and_then(|url| url.as_str()).unwrap_or("http://HOST/").replace("HOST", &address.to_string());
-    options.0.insert("url".to_owned(), url.into());
-    let metrics = Arc::new(SinkMetrics::new("r", 0, "rest", Arc::new(SystemClock)));
+/// A driver, and the channel that holds its rows and is closed.
+async fn driver(
+    options: serde_json::Value,
+    metrics: &Arc<SinkMetrics>,
+    rows: Vec<(i64, &str)>,
+) -> (SinkDriver, mpsc::Receiver<Arc<Batch>>) {
     let ctx = ConnectorContext {
         name: "r/rest_0".into(),
         connections: Default::default(),
@@ -80,12 +75,23 @@ async fn run(options: serde_json::Value, far: Far, rows: Vec<(i64, &str)>) -> (F
     };
     let columns = ["n", "room"].map(|name| Column { name: name.into(), kind: ColumnKind::Field, ty: Type::Any });
     let schema = Arc::new(Schema { columns: columns.into() });
-    let def = SinkDef { connector: "rest".to_owned(), options };
-    let driver = SinkDriver::new("r", 0, &def, &schema, &Registry::builtin(), ctx, Arc::clone(&metrics)).unwrap();
+    let def = SinkDef { connector: "rest".to_owned(), options: Options::from(options) };
+    let driver = SinkDriver::new("r", 0, &def, &schema, &Registry::builtin(), ctx, Arc::clone(metrics)).unwrap();
     let rows = rows.into_iter().map(|(n, room)| Row { ts: 0, values: vec![Value::Int(n), Value::string(room)] });
     let (sender, receiver) = mpsc::channel(1);
     sender.send(Arc::new(Batch::per_row(schema, rows.collect()))).await.unwrap();
-    drop(sender);
+    (driver, receiver)
+}
+
+/// Runs all rows through a driver; returns what the server saw, and the metrics. `HOST` in the URL is the server.
+async fn run(mut options: serde_json::Value, far: Far, rows: Vec<(i64, &str)>) -> (Far, Arc<SinkMetrics>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let far = Arc::new(Mutex::new(far));
+    let app = Router::new().fallback(answer).with_state(Arc::clone(&far));
+    options["url"] = options["url"].as_str().unwrap_or("http://HOST/").replace("HOST", &address.to_string()).into();
+    let metrics = Arc::new(SinkMetrics::new("r", 0, "rest", Arc::new(SystemClock)));
+    let (driver, receiver) = driver(options, &metrics, rows).await;
     tokio::select! {
         () = driver.run(receiver, CancellationToken::new()) => {}
         served = axum::serve(listener, app).into_future() => panic!("the server ended: {served:?}"),
@@ -222,4 +228,30 @@ fn wrong_options_are_named() {
         let error = build(&args).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn rows_wait_for_a_server_that_is_not_there_yet() {
+    // A port that nobody listens on yet.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let metrics = Arc::new(SinkMetrics::new("r", 0, "rest", Arc::new(SystemClock)));
+    let options = json!({"url": format!("http://{address}/"), "method": "POST", "fields": ["n"], "sendSingle": true});
+    let (driver, receiver) = driver(options, &metrics, three()).await;
+    let far = Shared::default();
+    let serve = async {
+        while metrics.health.state().connected != Some(false) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        axum::serve(listener, Router::new().fallback(answer).with_state(Arc::clone(&far))).await
+    };
+    tokio::select! {
+        () = driver.run(receiver, CancellationToken::new()) => {}
+        served = serve => panic!("the server ended: {served:?}"),
+    }
+    assert_eq!(far.lock().unwrap().taken, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
+    assert_eq!((metrics.rows_out.get(), metrics.dropped.total()), (3, 0));
+    assert_eq!(metrics.health.state().connected, Some(true));
 }

@@ -86,7 +86,7 @@ fn modify(c: &mut Call<'_>) -> Result<Datum, String> {
 
 fn to_date(c: &mut Call<'_>) -> Result<Datum, String> {
     let (layout, text) = (c.text(0), c.text(1));
-    let wrong = || format!("`{text}` is no date of the layout `{layout}`");
+    let wrong = || format!("the text is no date of the layout `{layout}`");
     let parsed = jiff::fmt::strtime::parse(to_strftime(&layout), text.as_bytes()).map_err(|_| wrong())?;
     let zoned = parsed
         .to_zoned()
@@ -104,9 +104,9 @@ fn signed_duration(text: &str) -> Result<jiff::SignedDuration, String> {
     };
     let duration: Duration = magnitude
         .parse::<crate::options::HumanDuration>()
-        .map_err(|_| format!("`{text}` is no duration; write it like `1h30m` or `-15s`"))?
+        .map_err(|_| "the text is no duration; write it like `1h30m` or `-15s`".to_owned())?
         .0;
-    let signed = jiff::SignedDuration::try_from(duration).map_err(|_| format!("`{text}` is too long"))?;
+    let signed = jiff::SignedDuration::try_from(duration).map_err(|_| "the duration is too long".to_owned())?;
     Ok(if negative { -signed } else { signed })
 }
 

@@ -24,11 +24,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn pattern(c: &Call<'_>) -> Result<Regex, String> {
     let text = c.text(0);
-    // The crate's own message shows the pattern over several lines.
+    // The crate's own message shows the pattern, which may be data, over several lines.
     regex::RegexBuilder::new(&text)
         .size_limit(1 << 20)
         .build()
-        .map_err(|_| format!("`{text}` is no regular expression, or too large a one"))
+        .map_err(|_| "the first argument is no regular expression, or too large a one".to_owned())
 }
 
 /// How many matches are wanted: all for a negative number.
