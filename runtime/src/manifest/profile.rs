@@ -13,14 +13,6 @@ use super::yaml;
 /// The group that always applies.
 const DEFAULT: &str = "default";
 
-/// Options of these connectors that are in a profile for their source, and mean nothing to their lookup table: one file
-/// serves both.
-const SOURCE_ONLY: &[(&str, &[&str])] = &[
-    ("sql", &["interval", "internalSqlQueryCfg", "templateSqlQueryCfg"]),
-    ("httppull", &["interval", "incremental", "states"]),
-    ("memory", &["bufferLength"]),
-];
-
 /// What a stream or table asks for.
 pub(super) struct Request<'a> {
     /// The connector.
@@ -95,11 +87,8 @@ pub(super) fn find(secrets: &Secrets, request: &Request<'_>) -> Result<Found, Pr
         };
         for (key, value) in group {
             let lower = key.to_lowercase();
-            let skipped = SOURCE_ONLY.iter().any(|(ty, keys)| {
-                lookup && *ty == connector && keys.iter().any(|known| known.eq_ignore_ascii_case(key))
-            });
-            // The other way round, a source has no use for a lookup table's cache.
-            if skipped || (!lookup && lower == "lookup") {
+            // A source has no use for a lookup table's cache; one file serves both.
+            if !lookup && lower == "lookup" {
                 continue;
             }
             overlay(&mut options, key, value.clone());

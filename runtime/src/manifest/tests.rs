@@ -182,8 +182,6 @@ stringData:
   sql.yaml: |
     default:
       dburl: sqlite://x
-      interval: 10000
-      internalSqlQueryCfg: {table: t}
       lookup: {cache: true, cacheTtl: 600, cacheMissingKey: true}
 "#;
     let table = |spec: &str| {

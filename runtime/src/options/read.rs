@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
         if let Some(lists) = lists {
             return self.word(&lists.concat(), value, path);
         }
-        let mut nearest: Option<Vec<ConfigProblem>> = None;
+        let mut nearest: Option<(bool, Vec<ConfigProblem>)> = None;
         for choice in &real {
             let before = std::mem::take(&mut self.problems);
             let fitting = self.value(choice, value, path, depth + 1);
@@ -237,16 +237,24 @@ impl<'a> Reader<'a> {
             if problems.is_empty() {
                 return fitting;
             }
-            // Wrong deeper inside: this is the branch that was meant, of which the one with the fewest mistakes counts.
+            // Wrong deeper inside: this is the branch that was meant. One that shares a name with the value comes first, then
+            // the one with the fewest mistakes.
+            let rank = (!shares_name(choice, value), problems.len());
             if problems.iter().all(|problem| problem.path != path)
-                && nearest.as_ref().is_none_or(|nearest| problems.len() < nearest.len())
+                && nearest.as_ref().is_none_or(|(strange, problems)| rank < (*strange, problems.len()))
             {
-                nearest = Some(problems);
+                nearest = Some((rank.0, problems));
             }
         }
-        match nearest {
-            Some(problems) => self.problems.extend(problems),
-            None => {
+        let tags: Option<Vec<&str>> = real.iter().map(|choice| tag(choice)).collect();
+        match (nearest, tags, value) {
+            (Some((false, problems)), ..) => self.problems.extend(problems),
+            (_, Some(tags), Value::Object(map)) => match map.keys().next() {
+                Some(key) => self.problem(&join(path, key), unknown("option", key, &tags)),
+                None => self.problem(path, format!("expected a map with one of {}", quoted(&tags))),
+            },
+            (Some((_, problems)), ..) => self.problems.extend(problems),
+            (None, ..) => {
                 let expected: Vec<String> = real.iter().map(|choice| describe(choice)).collect();
                 self.problem(path, format!("expected {}, found {}", expected.join(" or "), kind(value)));
             }
@@ -335,6 +343,26 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
         None if known.is_empty() => format!("unknown {what}; there are none here"),
         None => format!("unknown {what}; known are {}", known.join(", ")),
     }
+}
+
+/// Some name of the value is one of the branch's, and where the branch fixes a member's value, it is this one.
+fn shares_name(branch: &Value, value: &Value) -> bool {
+    let (Some(properties), Some(map)) = (branch.get("properties").and_then(Value::as_object), value.as_object()) else {
+        return false;
+    };
+    let known =
+        |key: &str| properties.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, schema)| schema);
+    map.keys().any(|key| known(key).is_some())
+        && map
+            .iter()
+            .all(|(key, value)| known(key).and_then(|schema| schema.get("const")).is_none_or(|word| word == value))
+}
+
+/// The one name of a branch that is told by its name.
+fn tag(branch: &Value) -> Option<&str> {
+    let properties = branch.get("properties")?.as_object()?;
+    let required = branch.get("required")?.as_array()?;
+    properties.keys().next().map(String::as_str).filter(|_| properties.len() == 1 && required.len() == 1)
 }
 
 /// The words that an `enum` or `const` allows.

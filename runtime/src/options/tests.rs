@@ -126,6 +126,51 @@ fn every_mistake_is_named_at_once() {
 }
 
 #[test]
+fn the_branch_that_was_meant_tells_what_is_wrong() {
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+    #[expect(dead_code, reason = "only its mistakes are read")]
+    struct Column {
+        made: Option<Generator>,
+        auth: Option<Auth>,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(rename_all = "camelCase")]
+    #[expect(dead_code, reason = "only its mistakes are read")]
+    enum Generator {
+        Range { min: f64, max: f64 },
+        OneOf(Vec<Value>),
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(tag = "type", rename_all = "camelCase")]
+    #[expect(dead_code, reason = "only its mistakes are read")]
+    enum Auth {
+        Basic { user: String, password: Secret },
+        Bearer { token: Secret },
+    }
+
+    for (options, expected) in [
+        (
+            json!({"made": {"range": {"mni": 1}}}),
+            "made.range.mni: unknown option, did you mean \"min\"?; made.range.min: required, but not given; made.range.max: required, but not given",
+        ),
+        (json!({"made": {"oneOf": 5}}), "made.oneOf: expected a list, found a number"),
+        (json!({"made": {"rnge": {}}}), "made.rnge: unknown option, did you mean \"range\"?"),
+        (json!({"made": {}}), "made: expected a map with one of \"range\", \"oneOf\""),
+        (
+            json!({"auth": {"type": "basic", "user": 1, "password": "x"}}),
+            "auth.user: expected text, found a number; put it in quotes",
+        ),
+        (json!({"auth": {"type": "bearer"}}), "auth.token: required, but not given"),
+    ] {
+        let error = Options::from(options.clone()).parse::<Column>().expect_err("wrong");
+        assert_eq!(error.to_string(), expected, "{options}");
+    }
+}
+
+#[test]
 fn one_option_is_given_once() {
     assert_eq!(problems(json!({"qos": 1, "QoS": 2})), ["QoS: \"qos\" is given twice"]);
 }
