@@ -140,7 +140,9 @@ fn map_span(file: &str, node: Span, text: &str, span: Span) -> Option<Span> {
 /// The place of each character of a YAML scalar.
 fn align(file: &str, node: Span, text: &str) -> Option<Vec<(u32, u32)>> {
     let mut source = Vec::new();
-    for (line_idx, line) in file.split_inclusive('\n').enumerate().skip(node.line.checked_sub(1)? as usize) {
+    let first = node.line.checked_sub(1)? as usize;
+    let n_lines = node.end_line.saturating_sub(node.line) as usize + 2;
+    for (line_idx, line) in file.split_inclusive('\n').enumerate().skip(first).take(n_lines) {
         let skip = if line_idx + 1 == node.line as usize { node.column.checked_sub(1)? as usize } else { 0 };
         source.extend(line.chars().enumerate().skip(skip).map(|(c_idx, c)| (c, line_idx as u32 + 1, c_idx as u32 + 1)));
     }

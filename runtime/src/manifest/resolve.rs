@@ -33,6 +33,7 @@ pub(super) fn resolve(documents: Vec<Document>, secrets: &Secrets, manifests: &m
     // Their defaults are needed by the rules.
     for document in documents.iter().filter(|document| document.kind == Kind::Runtime) {
         if let Some(spec) = spec::<RuntimeSpec>(document, &mut manifests.diagnostics) {
+            refuse_unsupported(document, spec.options.as_ref(), &mut manifests.diagnostics);
             manifests.runtimes.insert(document.name.clone(), spec);
         }
     }
@@ -146,9 +147,7 @@ impl Resolver<'_> {
         }
         let runtime = spec.runtime.as_deref().unwrap_or(sluice_crds::DEFAULT_RUNTIME);
         let own = spec.options.unwrap_or_default();
-        for (path, message) in check::unsupported(&own) {
-            self.problems.push(self.document.problem(&format!("spec.options.{path}"), message));
-        }
+        refuse_unsupported(self.document, Some(&own), &mut self.problems);
         let defaults = runtimes.get(runtime).and_then(|runtime| runtime.options.clone()).unwrap_or_default();
         let millis = |duration: sluice_crds::Duration| i64::try_from(duration.0.as_millis()).unwrap_or(i64::MAX);
         let standard = RuleOptions::default();
@@ -238,6 +237,13 @@ impl Resolver<'_> {
     /// Nothing found so far stops the definition.
     fn clean(&self) -> bool {
         !self.problems.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Says of each option that is not acted on yet that it is not.
+fn refuse_unsupported(document: &Document, options: Option<&sluice_crds::RuleOptions>, problems: &mut Vec<Diagnostic>) {
+    for (path, message) in options.map(check::unsupported).unwrap_or_default() {
+        problems.push(document.problem(&format!("spec.options.{path}"), message));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Streams and tables as they are written: the CREATE statement, or the structured form. Both become a [`SourceText`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use sluice_crds::{FieldSpec, LookupTableSpec, StreamSpec, TableKind, TimestampSpec};
@@ -46,7 +47,11 @@ fn default_retain(connector: &str) -> usize {
 const FORMAT: &str = "json";
 
 /// Reads a Stream.
-pub(super) fn stream(document: &Document, spec: &StreamSpec, problems: &mut Vec<Diagnostic>) -> Option<SourceText> {
+pub(super) fn stream(
+    document: &Arc<Document>,
+    spec: &StreamSpec,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<SourceText> {
     let named = [
         ("name", spec.name.is_some()),
         ("datasource", spec.datasource.is_some()),
@@ -77,7 +82,11 @@ pub(super) fn stream(document: &Document, spec: &StreamSpec, problems: &mut Vec<
 }
 
 /// Reads a LookupTable.
-pub(super) fn table(document: &Document, spec: &LookupTableSpec, problems: &mut Vec<Diagnostic>) -> Option<SourceText> {
+pub(super) fn table(
+    document: &Arc<Document>,
+    spec: &LookupTableSpec,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<SourceText> {
     let named = [
         ("name", spec.name.is_some()),
         ("kind", spec.kind.is_some()),
@@ -168,7 +177,7 @@ fn form<'a>(
 }
 
 fn statement(
-    document: &Document,
+    document: &Arc<Document>,
     sql: &str,
     keyword: SourceKeyword,
     problems: &mut Vec<Diagnostic>,
@@ -201,11 +210,7 @@ fn statement(
     };
     let origin = Origin {
         resource: document.resource(),
-        place: Some(std::sync::Arc::new(Place {
-            document: std::sync::Arc::new(document.clone()),
-            ddl: BTreeMap::new(),
-            profile: BTreeMap::new(),
-        })),
+        place: Some(Arc::new(Place { document: Arc::clone(document), ddl: BTreeMap::new(), profile: BTreeMap::new() })),
         ..Origin::default()
     };
     let mut show = |errors: Vec<SqlError>, severity: Severity| {

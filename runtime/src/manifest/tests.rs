@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -377,5 +378,15 @@ proptest! {
         let mixed = format!("{}{text}{}", &good[..at], &good[at..]);
         verdict(&load_text("x.yaml", &text, &Settings::default()), &registry());
         verdict(&load_text("x.yaml", &mixed, &Settings::default()), &registry());
+    }
+}
+
+/// The examples are right with the connectors that are built in.
+#[test]
+fn examples_pass_the_check() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    for example in ["demo"] {
+        let found = verdict(&load(&[examples.join(example)], &Settings::default()), &Registry::builtin());
+        assert_eq!(to_text(&found), "", "{example}");
     }
 }
