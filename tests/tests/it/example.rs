@@ -53,8 +53,9 @@ async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
 
     let client = MqttClient::connect(broker.port());
     client.subscribe("out/#").await.unwrap();
-    for (id, temperature) in [(1, 21.5), (3, 0.0), (2, 19.0), (1, 22.0)] {
-        client.publish("demo", json!({"id": id, "temperature": temperature}).to_string()).await.unwrap();
+    for (id, temperature, ts) in [(1, 21.5, 1000), (3, 0.0, 2000), (2, 19.0, 3000), (1, 22.0, 4000)] {
+        let reading = json!({"id": id, "temperature": temperature, "ts": ts});
+        client.publish("demo", reading.to_string()).await.unwrap();
     }
     client.wait_rows(3).await;
     let received: Vec<(String, serde_json::Value)> =
@@ -62,9 +63,9 @@ async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
     assert_eq!(
         received,
         [
-            ("out/north".to_owned(), json!({"id": 1, "temperature": 21.5, "site": "north", "owner": "ada"})),
-            ("out/south".to_owned(), json!({"id": 2, "temperature": 19, "site": "south", "owner": null})),
-            ("out/north".to_owned(), json!({"id": 1, "temperature": 22, "site": "north", "owner": "ada"})),
+            ("out/north".to_owned(), json!({"id": 1, "temperature": 21.5, "ts": 1000, "site": "north", "owner": "ada"})),
+            ("out/south".to_owned(), json!({"id": 2, "temperature": 19, "ts": 3000, "site": "south", "owner": null})),
+            ("out/north".to_owned(), json!({"id": 1, "temperature": 22, "ts": 4000, "site": "north", "owner": "ada"})),
         ]
     );
 
