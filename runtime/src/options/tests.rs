@@ -129,7 +129,6 @@ fn every_mistake_is_named_at_once() {
 fn the_branch_that_was_meant_tells_what_is_wrong() {
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-    #[expect(dead_code, reason = "only its mistakes are read")]
     struct Column {
         made: Option<Generator>,
         auth: Option<Auth>,
