@@ -86,8 +86,26 @@ impl Connections {
 }
 
 /// How a connector is, for status and metrics. Cheap to clone; all clones are one.
-#[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<HealthState>>);
+#[derive(Clone, Default)]
+pub struct Health(Arc<SharedHealth>);
+
+#[derive(Default)]
+struct SharedHealth {
+    state: Mutex<HealthState>,
+    listener: Option<HealthListener>,
+}
+
+/// Hears of each connection that is lost, and of each that is there again.
+pub type HealthListener = Box<dyn Fn(HealthChange<'_>) + Send + Sync>;
+
+/// What a [`HealthListener`] hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthChange<'a> {
+    /// It was connected, or unknown, and is not any more, because of this.
+    Lost(&'a str),
+    /// It was lost, and is connected again.
+    Recovered,
+}
 
 /// What a connector last reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +123,11 @@ pub struct HealthState {
 }
 
 impl Health {
+    /// Tells `listener` of changes.
+    pub fn with_listener(listener: impl Fn(HealthChange<'_>) + Send + Sync + 'static) -> Self {
+        Health(Arc::new(SharedHealth { state: Mutex::default(), listener: Some(Box::new(listener)) }))
+    }
+
     /// For a connector whose client connects beside it: `connect` calls this before it returns, and `up` or `down` follow when
     /// it is known. Without it, a `connect` that returns `Ok` counts as connected.
     pub fn connecting(&self) {
@@ -113,20 +136,28 @@ impl Health {
 
     /// The connection stands.
     pub fn up(&self) {
-        self.with(|state| {
-            if state.connected == Some(false) {
-                state.n_reconnects += 1;
-            }
+        let was_lost = self.with(|state| {
+            let was_lost = state.connected == Some(false);
+            state.n_reconnects += u64::from(was_lost);
             state.connected = Some(true);
+            was_lost
         });
+        if let (true, Some(listener)) = (was_lost, &self.0.listener) {
+            listener(HealthChange::Recovered);
+        }
     }
 
     /// The connection is gone, or could not be made.
     pub fn down(&self, error: &str) {
-        self.with(|state| {
+        let is_new = self.with(|state| {
+            let is_new = state.connected != Some(false);
             state.connected = Some(false);
             state.last_error = Some(error.to_owned());
+            is_new
         });
+        if let (true, Some(listener)) = (is_new, &self.0.listener) {
+            listener(HealthChange::Lost(error));
+        }
     }
 
     /// An operation is tried again.
@@ -139,10 +170,16 @@ impl Health {
 
     /// What was reported so far.
     pub fn state(&self) -> HealthState {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(|state| state.clone())
     }
 
-    fn with(&self, change: impl FnOnce(&mut HealthState)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    fn with<T>(&self, change: impl FnOnce(&mut HealthState) -> T) -> T {
+        change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.state().fmt(f)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sluice_sql::Timestamp;
 
-use crate::connection::Health;
+use crate::connection::{Health, HealthChange};
 use crate::time::Clock;
 
 /// A count that only grows.
@@ -199,7 +199,11 @@ impl ErrorLog {
         let message = error.to_string();
         let n_left_out = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_said = state.newest.as_ref().is_some_and(|newest| newest.message == message && newest.at == now);
             state.newest = Some(ErrorEntry { at: now, message: message.clone() });
+            if is_said {
+                return;
+            }
             if now.saturating_sub(state.logged_at) >= Self::INTERVAL_MS {
                 state.n_burst = 0;
             }
@@ -214,6 +218,18 @@ impl ErrorLog {
         };
         let left_out = (n_left_out > 0).then_some(n_left_out);
         tracing::warn!(rule = self.rule.as_deref(), connector = self.connector.as_deref(), left_out, "{message}");
+    }
+
+    /// The health of the connector that the errors come from, which is told of here: each connection that is lost, and when it
+    /// is there again.
+    fn health(self: &Arc<Self>) -> Health {
+        let log = Arc::clone(self);
+        Health::with_listener(move |change| match change {
+            HealthChange::Lost(error) => log.report(error),
+            HealthChange::Recovered => {
+                tracing::info!(rule = log.rule.as_deref(), connector = log.connector.as_deref(), "connected again");
+            }
+        })
     }
 
     /// The newest error.
@@ -248,7 +264,7 @@ pub struct StreamMetrics {
     /// Microseconds spent waiting for a rule to take rows.
     pub blocked_us: Counter,
     /// Errors of the source and of decoding.
-    pub errors: ErrorLog,
+    pub errors: Arc<ErrorLog>,
     /// State of the connection; also the source's [`ConnectorContext::health`](crate::connection::ConnectorContext).
     pub health: Health,
 }
@@ -257,8 +273,10 @@ impl StreamMetrics {
     /// Metrics of a stream's source; `rule` unless the stream is shared.
     pub fn new(stream: &str, rule: Option<&str>, connector: &str, clock: Arc<dyn Clock>) -> Self {
         let (stream, rule): (Arc<str>, Option<Arc<str>>) = (stream.into(), rule.map(Into::into));
+        let errors = Arc::new(ErrorLog::new(rule.clone(), Some(Arc::clone(&stream)), clock));
         StreamMetrics {
-            errors: ErrorLog::new(rule.clone(), Some(Arc::clone(&stream)), clock),
+            health: errors.health(),
+            errors,
             stream,
             rule,
             connector: connector.to_owned(),
@@ -267,7 +285,6 @@ impl StreamMetrics {
             rows_out: Counter::default(),
             dropped: Drops::default(),
             blocked_us: Counter::default(),
-            health: Health::default(),
         }
     }
 }
@@ -330,7 +347,7 @@ pub struct SinkMetrics {
     /// How long successful writes took, counted per write.
     pub write_time: Histogram,
     /// Errors of encoding and writing.
-    pub errors: ErrorLog,
+    pub errors: Arc<ErrorLog>,
     /// State of the connection and retries; also the sink's [`ConnectorContext::health`](crate::connection::ConnectorContext).
     pub health: Health,
 }
@@ -340,8 +357,10 @@ impl SinkMetrics {
     pub fn new(rule: &str, sink_idx: usize, connector: &str, clock: Arc<dyn Clock>) -> Self {
         let rule: Arc<str> = rule.into();
         let sink: Arc<str> = format!("{connector}_{sink_idx}").into();
+        let errors = Arc::new(ErrorLog::new(Some(Arc::clone(&rule)), Some(Arc::clone(&sink)), clock));
         SinkMetrics {
-            errors: ErrorLog::new(Some(Arc::clone(&rule)), Some(Arc::clone(&sink)), clock),
+            health: errors.health(),
+            errors,
             rule,
             sink,
             connector: connector.to_owned(),
@@ -350,7 +369,6 @@ impl SinkMetrics {
             bytes_out: Counter::default(),
             dropped: Drops::default(),
             write_time: Histogram::default(),
-            health: Health::default(),
         }
     }
 }
@@ -383,7 +401,7 @@ pub struct LookupMetrics {
     /// How long successful calls to the far side took, counted per call.
     pub fetch_time: Histogram,
     /// Errors of the lookup.
-    pub errors: ErrorLog,
+    pub errors: Arc<ErrorLog>,
     /// State of the connection and retries; also the lookup's [`ConnectorContext::health`](crate::connection::ConnectorContext).
     pub health: Health,
 }
@@ -392,8 +410,10 @@ impl LookupMetrics {
     /// Metrics of a rule's join with `table`.
     pub fn new(rule: &str, table: &str, connector: &str, clock: Arc<dyn Clock>) -> Self {
         let (rule, table): (Arc<str>, Arc<str>) = (rule.into(), table.into());
+        let errors = Arc::new(ErrorLog::new(Some(Arc::clone(&rule)), Some(Arc::clone(&table)), clock));
         LookupMetrics {
-            errors: ErrorLog::new(Some(Arc::clone(&rule)), Some(Arc::clone(&table)), clock),
+            health: errors.health(),
+            errors,
             rule,
             table,
             connector: connector.to_owned(),
@@ -406,7 +426,6 @@ impl LookupMetrics {
             keys_failed: Counter::default(),
             timeouts: Counter::default(),
             fetch_time: Histogram::default(),
-            health: Health::default(),
         }
     }
 }
@@ -465,7 +484,7 @@ mod tests {
         clock.0.fetch_add(ErrorLog::INTERVAL_MS, Ordering::Relaxed);
         log.report("again");
         assert_eq!(left_out(), 0, "the line says how many were left out");
-        log.report("again");
+        log.report("and again");
         assert_eq!(left_out(), 1, "a flow that goes on gets one line per interval");
     }
 }
