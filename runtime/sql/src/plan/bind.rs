@@ -5,12 +5,13 @@
 
 use smol_str::SmolStr;
 
+use super::alias::Alias;
 use super::fold;
 use super::sources::{Column, Origin, Source};
-use super::stages::{AggregateCall, Computed, ComputedKind, RowNumber};
-use super::walk::{unnested, walk};
+use super::stages::{AggregateCall, Computed, RowNumber};
+use super::walk::unnested;
 use crate::expr::{Arithmetic, Case, Comparison, Expr, ExprKind, LikePattern};
-use crate::function::{Body, Function, Registry, Volatility};
+use crate::function::{Function, Registry};
 use crate::sql::ast::{self, BinaryOp, Ident, Literal, UnaryOp};
 use crate::sql::{Span, SqlError};
 use crate::value::{ColumnKind, Type, Value};
@@ -58,20 +59,6 @@ impl Clause {
     }
 }
 
-/// A name that the select list gives to an expression.
-pub(super) struct Alias<'a> {
-    /// The name.
-    pub name: SmolStr,
-    /// What it stands for.
-    pub expr: &'a ast::Expr,
-    /// Its place in the select list.
-    pub item: usize,
-    /// Its slot in the output, once it is bound.
-    pub output: Option<(usize, Bound)>,
-    /// The computed column that holds it, if it must be computed only once and is read outside of the select list.
-    pub computed: Option<(usize, Type)>,
-}
-
 /// Which aliases a name may mean.
 #[derive(Clone, Copy)]
 struct Visible {
@@ -112,12 +99,19 @@ pub(super) struct Binder<'a> {
     visible: Visible,
     /// Only sources before this one (in `order`) are looked at for unqualified names.
     pub source_limit: usize,
-    /// Nodes bound so far: aliases that read aliases can grow without bound.
+    /// Nodes bound so far, and how deep the current one is: aliases that read aliases can grow without bound.
     n_nodes: usize,
+    pub(super) depth: usize,
 }
 
-/// More nodes than any statement that was meant.
+/// More nodes than any statement has that was meant.
 const MAX_NODES: usize = 100_000;
+
+/// Deeper than the parser lets a single expression be: only aliases within aliases get there.
+const MAX_DEPTH: usize = 400;
+
+/// Members of members of members.
+const MAX_PATH: usize = 50;
 
 impl<'a> Binder<'a> {
     /// A binder over the sources of a statement.
@@ -139,6 +133,7 @@ impl<'a> Binder<'a> {
             call_slots: Vec::new(),
             visible: Visible { before: usize::MAX, except: None },
             n_nodes: 0,
+            depth: 0,
         }
     }
 
@@ -186,10 +181,17 @@ impl<'a> Binder<'a> {
     /// Binds an expression.
     pub fn bind(&mut self, expr: &'a ast::Expr, clause: Clause) -> Bound {
         self.n_nodes += 1;
-        if self.n_nodes > MAX_NODES {
-            return self
-                .refuse(SqlError::new(expr.span, "the statement is too large: aliases that read aliases multiply"));
+        if self.n_nodes > MAX_NODES || self.depth > MAX_DEPTH {
+            let message = "the statement is too large: aliases that read aliases multiply";
+            return self.refuse(SqlError::new(expr.span, message));
         }
+        self.depth += 1;
+        let bound = self.bind_node(expr, clause);
+        self.depth -= 1;
+        bound
+    }
+
+    fn bind_node(&mut self, expr: &'a ast::Expr, clause: Clause) -> Bound {
         let span = expr.span;
         let (kind, ty) = match &expr.kind {
             ast::ExprKind::Literal(literal) => return constant(literal, span),
@@ -229,7 +231,7 @@ impl<'a> Binder<'a> {
             ast::ExprKind::Unary(UnaryOp::Not, operand) => {
                 (ExprKind::Not(self.bind(operand, clause).expr.into()), Type::Bool)
             }
-            ast::ExprKind::Binary(op, left, right) => self.binary(*op, left, right, clause),
+            ast::ExprKind::Binary(..) => return self.binary(expr, clause),
             ast::ExprKind::InList { operand, list, negated } => {
                 let operand = self.bind(operand, clause).expr;
                 let list = list.iter().map(|element| self.bind(element, clause).expr).collect();
@@ -281,55 +283,28 @@ impl<'a> Binder<'a> {
         Bound { expr: fold::constant(Expr { kind, span }), ty }
     }
 
-    fn binary(&mut self, op: BinaryOp, left: &'a ast::Expr, right: &'a ast::Expr, clause: Clause) -> (ExprKind, Type) {
-        let (left, right) = (self.bind(left, clause), self.bind(right, clause));
-        let types = (&left.ty, &right.ty);
-        let compare = |comparison, left: Bound, right: Bound| {
-            (ExprKind::Compare(comparison, [left.expr, right.expr].into()), Type::Bool)
-        };
-        match op {
-            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod => {
-                let float = types != (&Type::Int, &Type::Int);
-                let ty = match types {
-                    (Type::Int, Type::Int) => Type::Int,
-                    (Type::Float, _) | (_, Type::Float) => Type::Float,
-                    _ if op == BinaryOp::Div => Type::Float,
-                    _ => Type::Number,
-                };
-                (ExprKind::Arithmetic(Arithmetic { op, float }, [left.expr, right.expr].into()), ty)
-            }
-            BinaryOp::BitAnd | BinaryOp::BitOr | BinaryOp::BitXor => {
-                let ty = if types == (&Type::Bool, &Type::Bool) { Type::Bool } else { Type::Any };
-                (ExprKind::Bits(op, [left.expr, right.expr].into()), ty)
-            }
-            BinaryOp::Concat => (ExprKind::Concat([left.expr, right.expr].into()), Type::String),
-            BinaryOp::Eq => compare(Comparison::Eq, left, right),
-            BinaryOp::NotEq => compare(Comparison::NotEq, left, right),
-            BinaryOp::Lt => compare(Comparison::Lt, left, right),
-            BinaryOp::LtEq => compare(Comparison::LtEq, left, right),
-            BinaryOp::Gt => compare(Comparison::Gt, left, right),
-            BinaryOp::GtEq => compare(Comparison::GtEq, left, right),
-            BinaryOp::And => {
-                let mut parts = match left.expr.kind {
-                    ExprKind::And(parts) => parts.into_vec(),
-                    kind => vec![Expr { kind, span: left.expr.span }],
-                };
-                parts.push(right.expr);
-                (ExprKind::And(parts.into()), Type::Bool)
-            }
-            BinaryOp::Or => {
-                let mut parts = match left.expr.kind {
-                    ExprKind::Or(parts) => parts.into_vec(),
-                    kind => vec![Expr { kind, span: left.expr.span }],
-                };
-                parts.push(right.expr);
-                (ExprKind::Or(parts.into()), Type::Bool)
-            }
+    /// `a + b + c`: chains of operators are long rather than deep, so their left sides are taken in a loop.
+    fn binary(&mut self, expr: &'a ast::Expr, clause: Clause) -> Bound {
+        let mut chain = Vec::new();
+        let mut first = expr;
+        while let ast::ExprKind::Binary(op, left, right) = &first.kind {
+            chain.push((*op, right, first.span));
+            first = left;
         }
+        let mut bound = self.bind(first, clause);
+        for (op, right, span) in chain.into_iter().rev() {
+            let right = self.bind(right, clause);
+            let (kind, ty) = operation(op, bound, right);
+            bound = Bound { expr: fold::constant(Expr { kind, span }), ty };
+        }
+        bound
     }
 
     /// `a`, `source.a`, `a.member`
     fn name(&mut self, parts: &'a [Ident], span: Span, clause: Clause) -> Bound {
+        if parts.len() > MAX_PATH {
+            return self.refuse(SqlError::new(span, format!("this path is too long: more than {MAX_PATH} members")));
+        }
         let [first, rest @ ..] = parts else {
             return self.refuse(SqlError::new(span, "a name is missing here"));
         };
@@ -358,77 +333,6 @@ impl<'a> Binder<'a> {
             Some(alias) => self.alias(alias, ident.span, clause),
             None => self.unqualified_column(ident, whole),
         }
-    }
-
-    /// What an alias stands for.
-    fn alias(&mut self, alias_idx: usize, span: Span, clause: Clause) -> Bound {
-        let Some(Alias { expr, item, output, computed, .. }) = self.aliases.get(alias_idx) else {
-            return self.refuse(SqlError::new(span, "there is no such alias"));
-        };
-        let (expr, item) = (*expr, *item);
-        if let (Some(current), Some((slot, bound))) = (clause.item, output)
-            && item < current
-        {
-            let kind = match &bound.expr.kind {
-                kind @ (ExprKind::Slot(_) | ExprKind::Const(_)) => kind.clone(),
-                _ => ExprKind::Item(*slot),
-            };
-            return Bound { expr: Expr { kind, span }, ty: bound.ty.clone() };
-        }
-        if let Some((slot, ty)) = computed {
-            return Bound { expr: Expr::slot(*slot, span), ty: ty.clone() };
-        }
-        let clause = Clause { item: None, ..clause };
-        if clause.item.is_none() && self.is_volatile(expr) && !self.has_aggregate(expr) {
-            let bound = self.bind_item(item, expr, Clause::rows(clause.name));
-            let name = self.aliases[alias_idx].name.clone();
-            let slot = self.hidden(Origin::Computed, name, bound.ty.clone());
-            self.computed.push(Computed { slot, kind: ComputedKind::Expr(bound.expr) });
-            self.aliases[alias_idx].computed = Some((slot, bound.ty.clone()));
-            return Bound { expr: Expr::slot(slot, span), ty: bound.ty };
-        }
-        self.bind_item(item, expr, clause)
-    }
-
-    /// True if two evaluations may differ.
-    fn is_volatile(&self, expr: &ast::Expr) -> bool {
-        self.any_function(expr, |function| {
-            function.volatility == Volatility::Volatile && matches!(function.body, Body::Scalar(_) | Body::Stateful(_))
-        })
-    }
-
-    /// True if an aggregate function is called, itself or behind an alias.
-    pub fn has_aggregate(&self, expr: &ast::Expr) -> bool {
-        self.any_function(expr, |function| matches!(function.body, Body::Aggregate(_)))
-    }
-
-    /// True if a function for which `is` holds is called, itself or behind an alias.
-    pub fn any_function(&self, expr: &ast::Expr, is: impl Fn(&Function) -> bool) -> bool {
-        let mut found = false;
-        let mut seen = vec![false; self.aliases.len()];
-        let mut pending = vec![expr];
-        while let Some(expr) = pending.pop() {
-            walk(expr, &mut |part| {
-                match &part.kind {
-                    ast::ExprKind::Call(call) => {
-                        found |= self.functions.get(&call.name.name).is_some_and(|function| is(function));
-                    }
-                    ast::ExprKind::Name(parts) => {
-                        let alias = parts
-                            .first()
-                            .and_then(|first| self.aliases.iter().position(|alias| alias.name == first.name));
-                        if let Some(alias_idx) = alias
-                            && !std::mem::replace(&mut seen[alias_idx], true)
-                        {
-                            pending.push(self.aliases[alias_idx].expr);
-                        }
-                    }
-                    _ => {}
-                }
-                !found
-            });
-        }
-        found
     }
 
     /// A column that is named without its source: the first source that has it.
@@ -601,5 +505,52 @@ fn common_type(types: &[Type]) -> Type {
         Some((first, rest)) if rest.iter().all(|ty| ty == first) => first.clone(),
         Some(_) if types.iter().all(|ty| matches!(ty, Type::Int | Type::Float | Type::Number)) => Type::Number,
         _ => Type::Any,
+    }
+}
+
+/// `left op right`
+fn operation(op: BinaryOp, left: Bound, right: Bound) -> (ExprKind, Type) {
+    let types = (&left.ty, &right.ty);
+    let compare = |comparison, left: Bound, right: Bound| {
+        (ExprKind::Compare(comparison, [left.expr, right.expr].into()), Type::Bool)
+    };
+    match op {
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod => {
+            let float = types != (&Type::Int, &Type::Int);
+            let ty = match types {
+                (Type::Int, Type::Int) => Type::Int,
+                (Type::Float, _) | (_, Type::Float) => Type::Float,
+                _ if op == BinaryOp::Div => Type::Float,
+                _ => Type::Number,
+            };
+            (ExprKind::Arithmetic(Arithmetic { op, float }, [left.expr, right.expr].into()), ty)
+        }
+        BinaryOp::BitAnd | BinaryOp::BitOr | BinaryOp::BitXor => {
+            let ty = if types == (&Type::Bool, &Type::Bool) { Type::Bool } else { Type::Any };
+            (ExprKind::Bits(op, [left.expr, right.expr].into()), ty)
+        }
+        BinaryOp::Concat => (ExprKind::Concat([left.expr, right.expr].into()), Type::String),
+        BinaryOp::Eq => compare(Comparison::Eq, left, right),
+        BinaryOp::NotEq => compare(Comparison::NotEq, left, right),
+        BinaryOp::Lt => compare(Comparison::Lt, left, right),
+        BinaryOp::LtEq => compare(Comparison::LtEq, left, right),
+        BinaryOp::Gt => compare(Comparison::Gt, left, right),
+        BinaryOp::GtEq => compare(Comparison::GtEq, left, right),
+        BinaryOp::And => {
+            let mut parts = match left.expr.kind {
+                ExprKind::And(parts) => parts.into_vec(),
+                kind => vec![Expr { kind, span: left.expr.span }],
+            };
+            parts.push(right.expr);
+            (ExprKind::And(parts.into()), Type::Bool)
+        }
+        BinaryOp::Or => {
+            let mut parts = match left.expr.kind {
+                ExprKind::Or(parts) => parts.into_vec(),
+                kind => vec![Expr { kind, span: left.expr.span }],
+            };
+            parts.push(right.expr);
+            (ExprKind::Or(parts.into()), Type::Bool)
+        }
     }
 }

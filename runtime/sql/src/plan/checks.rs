@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use super::SourceKind;
-use super::bind::Alias;
+use super::alias::Alias;
 use super::items::output_name;
 use super::select::Planner;
 use super::walk::{unnested, walk};
@@ -120,42 +120,9 @@ impl<'a> Planner<'a> {
 
     /// `b + 1 AS a, a + 1 AS b`
     pub(super) fn check_cycles(&mut self) {
-        let aliases = &self.binder.aliases;
-        let reads: Vec<Vec<usize>> = aliases
-            .iter()
-            .enumerate()
-            .map(|(own_idx, alias)| {
-                let mut reads = Vec::new();
-                walk(alias.expr, &mut |part| {
-                    if let ast::ExprKind::Name(names) = &part.kind
-                        && let [name, ..] = names.as_slice()
-                        && (names.len() == 1 || self.binder.source_called(&name.name).is_none())
-                        && let Some(alias_idx) = aliases.iter().position(|alias| alias.name == name.name)
-                        && alias_idx != own_idx
-                    {
-                        reads.push(alias_idx);
-                    }
-                    true
-                });
-                reads
-            })
-            .collect();
-        for start in 0..reads.len() {
-            let mut pending = reads[start].clone();
-            let mut seen = vec![false; reads.len()];
-            while let Some(alias_idx) = pending.pop() {
-                if !std::mem::replace(&mut seen[alias_idx], true) {
-                    pending.extend(&reads[alias_idx]);
-                }
-            }
-            if seen[start] {
-                let Alias { name, item, .. } = &self.binder.aliases[start];
-                let span = self.select.items[*item].span;
-                self.error(span, format!("the alias \"{name}\" is defined by itself, through other aliases"));
-                // One round names the cycle; the rest of it would say the same.
-                self.binder.aliases.clear();
-                return;
-            }
+        if let Some(Alias { name, item, .. }) = self.binder.settle_aliases() {
+            let span = self.select.items[item].span;
+            self.error(span, format!("the alias \"{name}\" is defined by itself, through other aliases"));
         }
     }
 
@@ -193,7 +160,7 @@ impl<'a> Planner<'a> {
                 });
                 let alias = self.binder.aliases.iter().find(|alias| names.len() == 1 && alias.name == names[0].name);
                 let is_result = alias.is_some_and(|alias| {
-                    self.binder.has_aggregate(alias.expr)
+                    alias.calls.aggregate
                         || self.select.group_by.iter().any(|key| unnested(key).kind == unnested(alias.expr).kind)
                 });
                 if !is_key && !is_result {

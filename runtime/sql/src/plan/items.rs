@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::bind::{Aggregates, Alias, Bound, Clause};
+use super::alias::{Alias, Calls};
+use super::bind::{Aggregates, Bound, Clause};
 use super::call::natural_name;
 use super::select::Planner;
 use super::stages::{Expand, Item, ItemKind, MultiColumnCall, NullOutput};
@@ -28,6 +29,7 @@ impl<'a> Planner<'a> {
                     name: alias.name.clone(),
                     expr,
                     item: item_idx,
+                    calls: Calls::default(),
                     output: None,
                     computed: None,
                 }),
@@ -222,8 +224,8 @@ impl<'a> Planner<'a> {
 
     pub(super) fn items_have_aggregate(&self) -> bool {
         self.select.items.iter().any(|item| match &item.kind {
-            SelectKind::Expr(expr) => self.binder.has_aggregate(expr),
-            SelectKind::Star { replace, .. } => replace.iter().any(|(expr, _)| self.binder.has_aggregate(expr)),
+            SelectKind::Expr(expr) => self.binder.calls_in(expr).aggregate,
+            SelectKind::Star { replace, .. } => replace.iter().any(|(expr, _)| self.binder.calls_in(expr).aggregate),
         })
     }
 

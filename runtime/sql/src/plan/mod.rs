@@ -2,6 +2,7 @@
 //!
 //! Never touches a connector: what it needs to know of streams and tables is in the [`Catalog`].
 
+mod alias;
 mod bind;
 mod call;
 mod checks;
