@@ -40,8 +40,13 @@ pub(super) fn functions() -> Vec<Function> {
                 &[ex!("percentile_disc(a, 0.5)", THREE, "150"), ex!("percentile_disc(a, 2)", THREE, "error")],
             ),
         Function::aggregate("median", &[Number], gives::number, || Box::<Median>::default()).floats().docs(
-            "The middle value of those that are not null, or the mean of the two in the middle.",
-            &[ex!("median(a)", THREE, "150"), ex!("median(a)", SPREAD, "3")],
+            "The middle value, or the mean of the two in the middle. The first value must not be null; nulls behind it are \
+             left out, but are errors among whole numbers of a `bigint` column.",
+            &[
+                ex!("median(a)", THREE, "150"),
+                ex!("median(a)", SPREAD, "3"),
+                ex!("median(a)", "{\"a\":null}\n{\"a\":1}", "error"),
+            ],
         ),
     ]
 }
@@ -169,30 +174,45 @@ fn discrete(sorted: &[f64], p: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// The kind of the result is that of the first value.
+/// The kind of the result is that of the first value, so there must be one; among whole numbers none may be missing.
 #[derive(Clone, Default)]
 struct Median {
     values: Vec<f64>,
+    n_rows: usize,
     whole: bool,
+    starts_with_null: bool,
+    has_null: bool,
 }
 
 impl Fold for Median {
     fn add(&mut self, args: &[Value]) -> Result<(), EvalError> {
         let value = arg(args, 0);
-        if !value.is_null() {
-            self.whole |= self.values.is_empty() && matches!(value, Value::Int(_) | Value::Uint(_));
+        if value.is_null() {
+            self.has_null = true;
+            self.starts_with_null |= self.n_rows == 0;
+        } else {
+            self.whole |= self.n_rows == 0 && matches!(value, Value::Int(_) | Value::Uint(_));
             self.values.push(number(value)?);
         }
+        self.n_rows += 1;
         Ok(())
     }
 
     fn join(&mut self, later: &Self) -> Result<bool, EvalError> {
-        self.whole |= self.values.is_empty() && later.whole;
+        if self.n_rows == 0 {
+            self.whole = later.whole;
+            self.starts_with_null = later.starts_with_null;
+        }
+        self.n_rows += later.n_rows;
+        self.has_null |= later.has_null;
         self.values.extend_from_slice(&later.values);
         Ok(true)
     }
 
     fn value(&self) -> Result<Value, EvalError> {
+        if self.starts_with_null || (self.whole && self.has_null) {
+            return Err(EvalError::new("median of null: the first value and every whole one must be there"));
+        }
         let mut sorted = self.values.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let middle = sorted.len() / 2;

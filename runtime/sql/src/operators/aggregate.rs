@@ -119,25 +119,21 @@ impl Groups {
         }
     }
 
-    /// One row per group: the first row's slots, and the aggregates in theirs. `ts` becomes the rows' time.
-    pub fn into_rows(self, calls: &[AggregateCall], ts: Timestamp, run: &mut Run<'_>) -> Vec<Row> {
+    /// One row per group: the first row's slots, and the aggregates in theirs; with the failure of an aggregate that has no
+    /// value. `ts` becomes the rows' time.
+    pub fn into_rows(self, calls: &[AggregateCall], ts: Timestamp) -> Vec<(Row, Option<Failure>)> {
         let mut rows = Vec::with_capacity(self.groups.len());
         for group in self.groups {
             let Group { first: mut row, accumulators, .. } = group;
             row.ts = ts;
-            let mut failed = false;
+            let mut failure = None;
             for (aggregate, call) in accumulators.iter().zip(calls) {
                 match aggregate.result(call) {
                     Ok(value) => set(&mut row.values, call.slot, value),
-                    Err(error) => {
-                        run.fail(&Failure { error, span: call.span });
-                        failed = true;
-                    }
+                    Err(error) => failure = Some(Failure { error, span: call.span }),
                 }
             }
-            if !failed {
-                rows.push(row);
-            }
+            rows.push((row, failure));
         }
         rows
     }
@@ -191,7 +187,14 @@ impl Aggregate {
 }
 
 /// Aggregates over all rows of a collection, as values by slot. Rows that fail are reported and left out.
-pub(super) fn over_all(calls: &[AggregateCall], rows: &[Row], run: &mut Run<'_>) -> Vec<(usize, Value)> {
+///
+/// # Errors
+/// If an aggregate has no value.
+pub(super) fn over_all(
+    calls: &[AggregateCall],
+    rows: &[Row],
+    run: &mut Run<'_>,
+) -> Result<Vec<(usize, Value)>, Box<Failure>> {
     let mut groups = Groups::default();
     for row in rows {
         let mut scope = run.scope(row.ts, None);
@@ -199,8 +202,12 @@ pub(super) fn over_all(calls: &[AggregateCall], rows: &[Row], run: &mut Run<'_>)
             run.fail(&failure);
         }
     }
-    let values = groups.into_rows(calls, 0, run).pop().map(|row| row.values).unwrap_or_default();
-    calls.iter().map(|call| (call.slot, values.get(call.slot).cloned().unwrap_or(Value::Null))).collect()
+    let values = match groups.into_rows(calls, 0).pop() {
+        Some((_, Some(failure))) => return Err(Box::new(failure)),
+        Some((row, None)) => row.values,
+        None => Vec::new(),
+    };
+    Ok(calls.iter().map(|call| (call.slot, values.get(call.slot).cloned().unwrap_or(Value::Null))).collect())
 }
 
 /// Key values of a row.

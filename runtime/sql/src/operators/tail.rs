@@ -15,8 +15,10 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
     let stages = run.stages;
     let tail = &stages.tail;
     if !tail.where_aggregates.is_empty() && !rows.is_empty() {
-        let values = over_all(&tail.where_aggregates, &rows, run);
-        add_to_all(&mut rows, values);
+        match over_all(&tail.where_aggregates, &rows, run) {
+            Ok(values) => add_to_all(&mut rows, &values),
+            Err(failure) => return run.fail(&failure),
+        }
     }
     if let Some(filter) = &tail.filter {
         rows.retain(|row| run.test(filter, row));
@@ -26,8 +28,16 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
     }
     if !tail.aggregate {
         if !tail.aggregates.is_empty() && !rows.is_empty() {
-            let values = over_all(&tail.aggregates, &rows, run);
-            add_to_all(&mut rows, values);
+            match over_all(&tail.aggregates, &rows, run) {
+                Ok(values) => add_to_all(&mut rows, &values),
+                Err(failure) => return run.fail(&failure),
+            }
+        }
+        if let Some(having) = &tail.having {
+            rows.retain(|row| holds(having, row, window, run));
+            if rows.is_empty() {
+                return;
+            }
         }
         return results(rows, window, run);
     }
@@ -47,22 +57,32 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
     self::groups(groups, ts, window, run);
 }
 
-/// Takes the groups of a collection to its results.
+/// Takes the groups of a collection to its results. If an aggregate of a group that passes `HAVING` has no value, the whole
+/// result fails: with a group missing it would look complete.
 pub(super) fn groups(groups: Groups, ts: Timestamp, window: Option<WindowRange>, run: &mut Run<'_>) {
     let tail = &run.stages.tail;
-    let mut rows = groups.into_rows(&tail.aggregates, ts, run);
+    let mut rows = groups.into_rows(&tail.aggregates, ts);
     if rows.is_empty() {
         if !tail.group_by.is_empty() {
             return;
         }
-        rows.push(Row { ts, values: Vec::new() });
+        rows.push((Row { ts, values: Vec::new() }, None));
     }
-    results(rows, window, run);
+    if let Some(having) = &tail.having {
+        rows.retain(|(row, _)| holds(having, row, window, run));
+        if rows.is_empty() {
+            return;
+        }
+    }
+    if let Some(failure) = rows.iter_mut().find_map(|(_, failure)| failure.take()) {
+        return run.fail(&failure);
+    }
+    results(rows.into_iter().map(|(row, _)| row).collect(), window, run);
 }
 
-fn add_to_all(rows: &mut [Row], values: Vec<(usize, Value)>) {
+fn add_to_all(rows: &mut [Row], values: &[(usize, Value)]) {
     for row in rows {
-        for (slot, value) in &values {
+        for (slot, value) in values {
             set(&mut row.values, *slot, value.clone());
         }
     }
@@ -71,12 +91,6 @@ fn add_to_all(rows: &mut [Row], values: Vec<(usize, Value)>) {
 fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
     let stages = run.stages;
     let tail = &stages.tail;
-    if let Some(having) = &tail.having {
-        rows.retain(|row| holds(having, row, window, run));
-        if rows.is_empty() {
-            return;
-        }
-    }
     for number in &tail.row_numbers {
         add_row_numbers(number, &mut rows, window, run);
     }

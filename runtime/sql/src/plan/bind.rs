@@ -503,6 +503,8 @@ pub(super) fn literal_int(expr: &ast::Expr) -> Option<i64> {
 fn common_type(types: &[Type]) -> Type {
     match types.split_first() {
         Some((first, rest)) if rest.iter().all(|ty| ty == first) => first.clone(),
+        // Values of declared kinds stay what they are; a float among them decides.
+        Some(_) if types.iter().all(|ty| matches!(ty, Type::Int | Type::Float)) => Type::Float,
         Some(_) if types.iter().all(|ty| matches!(ty, Type::Int | Type::Float | Type::Number)) => Type::Number,
         _ => Type::Any,
     }
