@@ -325,10 +325,11 @@ impl<'a> Binder<'a> {
 
     fn unqualified(&mut self, ident: &'a Ident, clause: Clause, whole: bool) -> Bound {
         let Visible { before, except } = self.visible;
-        let alias = self
-            .aliases
-            .iter()
-            .position(|alias| alias.name == ident.name && alias.item < before && except != Some(alias.item));
+        let alias = self.aliases.iter().position(|alias| {
+            // Where aggregates can't stand, a name that is also given to one means the column.
+            let fits = clause.aggregates != Aggregates::Refused || !alias.calls.aggregate;
+            alias.name == ident.name && alias.item < before && except != Some(alias.item) && fits
+        });
         match alias {
             Some(alias) => self.alias(alias, ident.span, clause),
             None => self.unqualified_column(ident, whole),

@@ -1,0 +1,22 @@
+CREATE STREAM free () WITH (DATASOURCE="free", FORMAT="json");
+CREATE STREAM typed (id bigint, temperature float, name string, place struct(lat float, lon float), tags array(string)) WITH (DATASOURCE="typed");
+
+SELECT * FROM free;
+SELECT * FROM typed;
+SELECT id, temperature FROM typed WHERE temperature > 20 AND name = "ok";
+SELECT a, b FROM free WHERE a > 20 AND b = "ok" OR c IS NULL;
+SELECT typed.id AS i, place->lat, place.lon AS lon, tags[0] AS first FROM typed;
+SELECT * EXCEPT(a, b) REPLACE(c * 10 AS c) FROM free;
+SELECT * EXCEPT(id) REPLACE(temperature * 10 AS temperature) FROM typed;
+SELECT *, id + 1 AS id FROM typed;
+SELECT a + 1 AS b, b * 2 AS c, c + b FROM free;
+SELECT id + 1 AS next INVISIBLE, next * 2 AS twice FROM typed;
+SELECT later * 2 AS first, id AS later FROM typed;
+SELECT id / 2 AS whole, temperature / 2 AS part FROM typed;
+SELECT a / 2 AS x, (a + 1) / 2 AS y, 7 / 2 AS z, 7 % 4 = 3 AS folded FROM free;
+SELECT CASE a WHEN 1 THEN "one" ELSE "many" END AS n, CASE WHEN a > 1 THEN 1 END AS m FROM free;
+SELECT a FROM free WHERE a IN (1, 2) AND b NOT IN c AND d BETWEEN 1 AND 2 AND e LIKE "x%" AND f NOT LIKE g;
+SELECT lag(a) OVER (PARTITION BY b WHEN c > 1) AS p FROM free WHERE p > 1;
+SELECT meta(topic) AS t, meta(free.qos) AS q, a FROM free;
+SELECT unnest(a) AS x, b FROM free LIMIT 2;
+SELECT a AS x FROM free WHERE x > 1 AND free.a < 10;
