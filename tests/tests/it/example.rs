@@ -31,6 +31,20 @@ fn adapted(name: &str, replacements: &[(&str, &str)]) -> TempDir {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_by_itself_with_its_rows_on_standard_output() {
+    let mut sluice = Sluice::run(&example("demo"), &[]).unwrap();
+    assert!(sluice.ended().await.success(), "{}", sluice.stderr().join("\n"));
+    let rows: Vec<serde_json::Value> = sluice.stdout().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 11, "{rows:?}");
+    for row in rows {
+        let members: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["id", "site", "owner", "temperature"]);
+        assert!(row["temperature"].as_f64().unwrap() > 20.0, "{row}");
+        assert_ne!(row["id"], 4, "sensor 4 is in no row of the table");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
     let (broker, postgres, influx) = tokio::join!(Mosquitto::start(), Postgres::start(), InfluxDb2::shared());
     let (broker, postgres) = (broker.unwrap(), postgres.unwrap());
@@ -63,7 +77,10 @@ async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
     assert_eq!(
         received,
         [
-            ("out/north".to_owned(), json!({"id": 1, "temperature": 21.5, "ts": 1000, "site": "north", "owner": "ada"})),
+            (
+                "out/north".to_owned(),
+                json!({"id": 1, "temperature": 21.5, "ts": 1000, "site": "north", "owner": "ada"})
+            ),
             ("out/south".to_owned(), json!({"id": 2, "temperature": 19, "ts": 3000, "site": "south", "owner": null})),
             ("out/north".to_owned(), json!({"id": 1, "temperature": 22, "ts": 4000, "site": "north", "owner": "ada"})),
         ]
