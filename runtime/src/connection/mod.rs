@@ -4,6 +4,7 @@ pub mod http;
 pub mod influx;
 pub mod memory;
 pub mod mqtt;
+pub mod redis;
 pub mod sql;
 pub mod tls;
 pub mod topic;

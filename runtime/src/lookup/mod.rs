@@ -1,5 +1,7 @@
 //! Lookup tables: one connector per file. No caching, retries or timeouts here: those are `pipeline`'s.
 
+pub mod key_text;
+pub mod redis;
 pub mod sql;
 
 use std::any::Any;
@@ -19,7 +21,7 @@ use crate::format::slots::Slots;
 use crate::options::Options;
 
 /// The lookup tables that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[LookupType] = &[sql::SQL];
+pub const BUILTIN: &[LookupType] = &[redis::REDIS, sql::SQL];
 
 /// A kind of lookup table.
 #[derive(Clone)]

@@ -157,7 +157,7 @@ fn statement(sql: &Arc<str>) -> SqlStr {
 }
 
 enum Database {
-    Sqlite(SqliteConnectOptions),
+    Sqlite(Box<SqliteConnectOptions>),
     Postgres(Box<PgConnectOptions>),
     MySql(Box<MySqlConnectOptions>),
 }
@@ -221,7 +221,7 @@ impl SqlClient {
             SqlDialect::Sqlite => {
                 let parsed: SqliteConnectOptions = url.parse().map_err(|_| broken())?;
                 let endpoint = parsed.get_filename().display().to_string();
-                (Database::Sqlite(parsed.busy_timeout(timeout)), endpoint)
+                (Database::Sqlite(Box::new(parsed.busy_timeout(timeout))), endpoint)
             }
             SqlDialect::Postgres => {
                 let parsed: PgConnectOptions = url.parse().map_err(|_| broken())?;
