@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::cluster::{ClusterClientBuilder, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::{
@@ -242,8 +242,8 @@ impl RedisConnection {
     /// When the server refuses it, or the way to it breaks.
     pub async fn run(&mut self, command: &Cmd) -> Result<redis::Value, RedisError> {
         match self {
-            RedisConnection::Single(connection) => connection.req_packed_command(command).await,
-            RedisConnection::Cluster(connection) => connection.req_packed_command(command).await,
+            RedisConnection::Single(connection) => command.query_async(connection).await,
+            RedisConnection::Cluster(connection) => command.query_async(connection).await,
         }
     }
 
@@ -264,7 +264,7 @@ impl RedisConnection {
             RedisConnection::Cluster(connection) => {
                 let run = |command: Cmd| {
                     let mut connection = connection.clone();
-                    async move { connection.req_packed_command(&command).await }
+                    async move { command.query_async(&mut connection).await }
                 };
                 let outcomes = futures::future::join_all(commands.into_iter().map(run)).await;
                 let (mut found, mut lost) = (Vec::with_capacity(outcomes.len()), None);
@@ -295,7 +295,7 @@ mod tests {
             ("db", "Redis at db:6379"),
             ("redis://u:secretword@db:1", "Redis at db:1"),
             ("rediss://db", "Redis at db:6379"),
-            ("[::1]:7", "Redis at [::1]:7"),
+            ("[::1]:7", "Redis at ::1:7"),
         ] {
             let client = RedisClient::new(&options(serde_json::json!({"addr": addr})), 0, Duration::from_secs(1));
             assert_eq!(client.unwrap().endpoint, expected, "{addr}");

@@ -1,6 +1,7 @@
 //! Lookup tables: one connector per file. No caching, retries or timeouts here: those are `pipeline`'s.
 
 pub mod key_text;
+pub mod memory;
 pub mod redis;
 pub mod sql;
 
@@ -21,7 +22,7 @@ use crate::format::slots::Slots;
 use crate::options::Options;
 
 /// The lookup tables that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[LookupType] = &[redis::REDIS, sql::SQL];
+pub const BUILTIN: &[LookupType] = &[memory::MEMORY, redis::REDIS, sql::SQL];
 
 /// A kind of lookup table.
 #[derive(Clone)]

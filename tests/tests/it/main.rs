@@ -3,5 +3,6 @@
 mod command;
 mod example;
 mod mqtt;
+mod lookup;
 mod services;
 mod sink_influx;

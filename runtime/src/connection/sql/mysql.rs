@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sql::Value;
 use sqlx::mysql::types::MySqlTime;
-use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow, MySqlSslMode};
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlRow, MySqlSslMode, MySqlTypeInfo};
 use sqlx::types::chrono::{NaiveDate, NaiveDateTime};
-use sqlx::{Arguments, Column, ConnectOptions, Executor, MySqlConnection, Row, SqlStr, Statement, TypeInfo, ValueRef};
+use sqlx::{
+    Arguments, Column, ConnectOptions, Executor, MySqlConnection, Row, SqlStr, Statement, Type, TypeInfo, ValueRef,
+};
 
 use super::{Param, SqlColumn, SqlConnection, SqlRows, float32, instant, number};
 use crate::connection::tls::{TlsOptions, TlsVersion};
@@ -59,7 +61,7 @@ impl SqlConnection for MySqlConnection {
         let statement = self.prepare(sql).await?;
         let column = |column: &sqlx::mysql::MySqlColumn| SqlColumn {
             name: column.name().into(),
-            ty: column.type_info().name().to_owned(),
+            ty: type_name(column.type_info()).to_owned(),
         };
         Ok(statement.columns().iter().map(column).collect())
     }
@@ -86,11 +88,24 @@ impl SqlConnection for MySqlConnection {
     }
 }
 
+/// The type's name. Text whose collation compares bytes (`utf8mb4_bin`, which is MariaDB's JSON too) is called binary by the
+/// client, but it is text.
+fn type_name(ty: &MySqlTypeInfo) -> &str {
+    match ty.name() {
+        "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB"
+            if <str as Type<MySql>>::compatible(ty) =>
+        {
+            "TEXT"
+        }
+        name => name,
+    }
+}
+
 fn value(row: &MySqlRow, idx: usize) -> Result<Value, sqlx::Error> {
     if row.try_get_raw(idx)?.is_null() {
         return Ok(Value::Null);
     }
-    Ok(match row.column(idx).type_info().name() {
+    Ok(match type_name(row.column(idx).type_info()) {
         "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "INT UNSIGNED" | "MEDIUMINT UNSIGNED" | "BIGINT UNSIGNED"
         | "YEAR" | "BIT" => Value::from_u64(row.try_get_unchecked(idx)?),
         // TINYINT(1), which is what BOOLEAN means there: a number all the same, other ones than 0 and 1 fit too.

@@ -160,6 +160,8 @@ pub(super) fn select(quoted: &str, ty: &str) -> (String, bool) {
         | "CHAR" | "BYTEA" | "TIMESTAMPTZ" | "TIMESTAMP" | "DATE" | "TIME" | "JSON" | "JSONB" | "UUID" => {
             (quoted.to_owned(), false)
         }
+        // A cast alone would add the mask to a lone address.
+        "INET" => (format!("abbrev({quoted})"), false),
         list if list.ends_with("[]") => (format!("to_json({quoted})::text"), true),
         _ => (format!("{quoted}::text"), false),
     }

@@ -185,8 +185,13 @@ impl Layout {
         let keys = key_columns.iter().map(|name| {
             let column = find(table, columns, name)?;
             let ty = KeyType::of(dialect, &column.ty);
-            let cast = if ty == KeyType::AsText { "::text" } else { "" };
-            Ok(KeyColumn { place: select(column), sql: format!("{}{cast}", dialect.quote(&column.name)), ty })
+            let quoted = dialect.quote(&column.name);
+            let sql = match (ty, dialect.select(column).0) {
+                (KeyType::AsText, selected) if selected == quoted => format!("{quoted}::text"),
+                (KeyType::AsText, selected) => selected,
+                _ => quoted,
+            };
+            Ok(KeyColumn { place: select(column), sql, ty })
         });
         let keys = keys.collect::<Result<_, ConnectorError>>()?;
         let mut list = Vec::with_capacity(selected.len());

@@ -145,9 +145,7 @@ async fn rows_of_all_types_as_a_whole() {
     )
     .await;
     let source = database.connected(&["id"], &["*"]).await;
-    insta::assert_snapshot!(find(&source, &[key([Value::Int(1)])]).await.join("\n"), @r#"
-    {"id":1,"f":2.5,"s":"a\"b","b":"AQI=","ok":true,"d":5.25,"at":"2024-01-02 03:04:05","n":null}
-    "#);
+    insta::assert_snapshot!(find(&source, &[key([Value::Int(1)])]).await.join("\n"), @r#"{"id":1,"f":2.5,"s":"a\"b","b":"AQI=","ok":true,"d":5.25,"at":"2024-01-02 03:04:05","n":null}"#);
     let source = database.connected(&["ID"], &["S", "ok"]).await;
     assert_eq!(find(&source, &[key([Value::Int(1)])]).await, [r#""a\"b" true"#], "SQL names have no case there");
 }
