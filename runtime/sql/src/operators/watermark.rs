@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 
 use crate::value::{Row, Timestamp};
 
+/// How many rows are held back at most. Beyond that the oldest go on, and what is older than they comes late: a stream that
+/// is silent must not fill the memory with the rows of another.
+const MAX_HELD: usize = 1_000_000;
+
 /// The watermark and the rows that it has not passed yet.
 ///
 /// It is the smallest "newest event time" over all streams, less the late tolerance. A row that is older than the watermark
@@ -70,7 +74,12 @@ impl Watermark {
     /// Moves the watermark on as far as the rows so far allow. The new one, if it has moved.
     pub fn advance(&mut self) -> Option<Timestamp> {
         let newest = self.inputs.iter().filter(|input| !input.idle).map(|input| input.newest).min()?;
-        self.move_to(newest.saturating_sub(self.tolerance))
+        let mut watermark = newest.saturating_sub(self.tolerance);
+        let n_over = self.held.len().saturating_sub(MAX_HELD);
+        if let Some((_, row)) = n_over.checked_sub(1).and_then(|last_over| self.held.get(last_over)) {
+            watermark = watermark.max(row.ts);
+        }
+        self.move_to(watermark)
     }
 
     /// Moves the watermark to a time. The new one, if it has moved.
@@ -108,5 +117,58 @@ impl Watermark {
     /// Lets everything out.
     pub fn finish(&mut self) {
         self.current = Timestamp::MAX;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ts: Timestamp) -> Row {
+        Row { ts, values: Vec::new() }
+    }
+
+    fn passed(watermark: &mut Watermark) -> Vec<Timestamp> {
+        std::iter::from_fn(|| watermark.pop()).map(|(_, row)| row.ts).collect()
+    }
+
+    #[test]
+    fn slowest_stream_counts() {
+        let mut watermark = Watermark::new(10, None, &[true, true]);
+        assert!(watermark.insert(0, row(100), 0));
+        assert_eq!(watermark.advance(), None, "the second stream has sent nothing");
+        assert!(watermark.insert(1, row(50), 0));
+        assert_eq!(watermark.advance(), Some(40));
+        assert!(watermark.insert(1, row(115), 0));
+        assert_eq!(watermark.advance(), Some(90));
+        assert_eq!(passed(&mut watermark), [50]);
+        assert!(!watermark.insert(0, row(89), 0), "late");
+        assert!(watermark.insert(0, row(90), 0), "a row at the watermark is not late");
+        assert_eq!(passed(&mut watermark), [90]);
+    }
+
+    #[test]
+    fn silent_streams_hold_nothing_back() {
+        let mut watermark = Watermark::new(0, Some(1000), &[true, true, false]);
+        watermark.check_idle(5000);
+        assert!(watermark.insert(0, row(100), 5000));
+        assert_eq!(watermark.advance(), None);
+        assert_eq!(watermark.next_timer(), Some(6000));
+        watermark.insert(0, row(200), 5999);
+        watermark.check_idle(6000);
+        assert_eq!(watermark.advance(), Some(200), "only the first stream counts");
+        assert!(!watermark.insert(1, row(100), 6001));
+        assert!(watermark.insert(0, row(300), 6001));
+        assert_eq!(watermark.advance(), None, "the second stream is back");
+    }
+
+    #[test]
+    fn held_rows_are_bounded() {
+        let mut watermark = Watermark::new(0, None, &[true, true]);
+        for ts in 0..MAX_HELD as i64 + 3 {
+            watermark.insert(0, row(ts), 0);
+        }
+        assert_eq!(watermark.advance(), Some(2));
+        assert_eq!(passed(&mut watermark), [0, 1, 2]);
     }
 }

@@ -130,10 +130,7 @@ impl TimeWindow {
     /// Keeps a row.
     pub fn insert(&mut self, input: usize, row: Row, run: &mut Run<'_>) {
         match &mut self.content {
-            Content::Panes(_) => {
-                let copy = row.clone();
-                self.accumulate(&row, || copy, run);
-            }
+            Content::Panes(_) => self.accumulate(&row, || row.clone(), run),
             Content::Rows(rows) => {
                 // Processing time may step back.
                 let place = match rows.back() {
