@@ -11,6 +11,7 @@ pub(super) fn member(operand: &Value, name: &str) -> Result<Value, EvalError> {
             Ok(operand.to_object().and_then(|object| object.get(name).cloned()).unwrap_or(Value::Missing))
         }
         Value::Array(_) => Err(EvalError::new(format!("-> {name} on an array, which has no members"))),
+        Value::Missing => Ok(Value::Missing),
         _ => Ok(Value::Null),
     }
 }

@@ -191,7 +191,8 @@ impl Panes {
         current.is_empty() && back_sum.is_empty() && front.iter().all(Groups::is_empty)
     }
 
-    /// Closes the current pane; what the window that ends with it has counted.
+    /// Closes the current pane; what the window that ends with it has counted. Then forgets the oldest pane, which no later
+    /// window has.
     fn close(&mut self) -> Groups {
         let pane = std::mem::take(&mut self.current);
         if self.n_panes == 1 {
@@ -199,14 +200,14 @@ impl Panes {
         }
         self.back_sum.merge(&pane);
         self.back.push(pane);
-        if self.front.len() + self.back.len() > self.n_panes {
+        let mut sum = self.front.last().cloned().unwrap_or_default();
+        sum.merge(&self.back_sum);
+        if self.front.len() + self.back.len() == self.n_panes {
             if self.front.is_empty() {
                 self.turn_over();
             }
             self.front.pop();
         }
-        let mut sum = self.front.last().cloned().unwrap_or_default();
-        sum.merge(&self.back_sum);
         sum
     }
 
