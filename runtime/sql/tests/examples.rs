@@ -69,6 +69,19 @@ fn all_examples() {
     assert!(failures.is_empty(), "{} of {n_examples} fail\n{}", failures.len(), failures.join("\n"));
 }
 
+/// A shared stream brings slots of other rules, and those of a rule anywhere among them.
+#[test]
+fn shared_is_unshared() {
+    for line in include_str!("golden/reference/examples.jsonl").lines() {
+        let example: Example = serde_json::from_str(line).expect("an example is JSON");
+        let run = |shared: bool| {
+            let outcome = Case { shared, ..case(&example) }.run();
+            outcome.map(|outcome| (outcome.emitted, outcome.report.n_failed)).map_err(|errors| errors.to_string())
+        };
+        assert_eq!(run(false), run(true), "{}: {}", example.name, example.sql);
+    }
+}
+
 fn check(example: &Example) -> Result<(), String> {
     let case = case(example);
     let outcome = match (case.run(), example.options.plan_error) {

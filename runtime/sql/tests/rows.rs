@@ -78,7 +78,7 @@ fn results(text: &str) -> String {
 fn result(case: &Case) -> String {
     let mut out = String::new();
     match case.run() {
-        Err(errors) => errors.to_string().lines().for_each(|line| drop(writeln!(out, "    {line}"))),
+        Err(errors) => errors.to_string().lines().for_each(|line| out.push_str(&format!("    {line}\n"))),
         Ok(outcome) => {
             for rows in &outcome.emitted {
                 let rows: Vec<String> = rows.iter().map(Json::to_string).collect();

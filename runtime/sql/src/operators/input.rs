@@ -44,10 +44,17 @@ fn converted(stage: &InputStage, value: &Value, ty: &Type, rule: &RuleContext) -
 /// The row's event time, from its timestamp column.
 pub(super) fn event_time(stage: &InputStage, row: &Row, rule: &RuleContext) -> Result<Timestamp, EvalError> {
     let Some(slot) = stage.timestamp else { return Ok(row.ts) };
-    match row.get(slot) {
-        Value::Int(ts) => Ok(*ts),
-        Value::Float(ts) => Ok(*ts as Timestamp),
-        value if value.is_null() => Err(EvalError::new("the row has no timestamp")),
-        value => Ok(to_datetime(value, stage.format.as_ref(), rule)?.timestamp().as_millisecond()),
+    let ts = match row.get(slot) {
+        Value::Int(ts) => *ts,
+        Value::Float(ts) => *ts as Timestamp,
+        value if value.is_null() => return Err(EvalError::new("the row has no timestamp")),
+        value => to_datetime(value, stage.format.as_ref(), rule)?.timestamp().as_millisecond(),
+    };
+    if !TIMES.contains(&ts) {
+        return Err(EvalError::new(format!("the timestamp {ts} is not within the years 1 to 9999")));
     }
+    Ok(ts)
 }
+
+/// The years 1 to 9999, in milliseconds.
+const TIMES: std::ops::RangeInclusive<Timestamp> = -62_135_596_800_000..=253_402_300_799_999;

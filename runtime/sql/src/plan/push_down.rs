@@ -112,7 +112,7 @@ pub(super) fn make_incremental(stages: &mut Stages) {
         && stages.joins.is_empty()
         && stages.lookups.is_empty()
         && tail.where_aggregates.is_empty();
-    if !simple || (length != hop && !tail.aggregates.iter().all(merges)) || length % hop != 0 {
+    if !simple || hop < 1 || (length != hop && !tail.aggregates.iter().all(merges)) || length % hop != 0 {
         return;
     }
     window.incremental = true;

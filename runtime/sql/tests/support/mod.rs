@@ -56,6 +56,13 @@ pub struct Case {
     pub event_time_is_ts: bool,
     /// Ends all inputs.
     pub end: bool,
+    /// Rows come as those of a shared stream do: with slots that the rule does not read, and its own in another order.
+    pub shared: bool,
+}
+
+/// Where slot `slot` of a rule's `n_slots` is in the rows of a shared stream.
+fn shared_slot(slot: usize, n_slots: usize) -> usize {
+    2 * (n_slots - slot) - 1
 }
 
 /// The registry that tests use.
@@ -117,8 +124,14 @@ impl Case {
     /// Plans and runs.
     pub fn run(&self) -> Result<Outcome, SqlErrors> {
         let plan = plan_rule(&self.sql, &self.catalog, &functions(), &self.options)?;
-        let slots: Vec<Vec<usize>> =
-            plan.inputs.iter().map(|input| (0..input.schema.columns.len()).collect()).collect();
+        let slots: Vec<Vec<usize>> = plan
+            .inputs
+            .iter()
+            .map(|input| {
+                let n_slots = input.schema.columns.len();
+                (0..n_slots).map(|slot| if self.shared { shared_slot(slot, n_slots) } else { slot }).collect()
+            })
+            .collect();
         let mut runner = Runner {
             chain: Chain::new(&plan, &slots),
             ctx: context(self.start),
@@ -212,6 +225,7 @@ impl Runner<'_> {
         if !self.case.options.event_time {
             self.ctx.now = ts;
         }
+        let row = if self.case.shared { shared_row(row) } else { row };
         let batch = Batch::per_row(Arc::clone(&input.schema), vec![row]);
         let mut out = Vec::new();
         self.chain.push(input_idx, &batch, &mut self.ctx, &mut out);
@@ -250,6 +264,15 @@ impl Runner<'_> {
             self.emitted.extend(emissions(&batch));
         }
     }
+}
+
+fn shared_row(row: Row) -> Row {
+    let n_slots = row.values.len();
+    let mut values = vec![Value::string("of another rule"); 2 * n_slots];
+    for (slot, value) in row.values.into_iter().enumerate() {
+        values[shared_slot(slot, n_slots)] = value;
+    }
+    Row { ts: row.ts, values }
 }
 
 /// A batch as emissions of JSON rows.

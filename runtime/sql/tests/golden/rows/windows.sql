@@ -7,6 +7,7 @@ CREATE STREAM s (id bigint, ts bigint, v float, k string) WITH (DATASOURCE="s", 
 + s 12000 {"id": 6, "ts": 12000, "v": 2, "k": "b"}
 + s 12100 {"id": 7, "ts": 3000, "v": 2, "k": "late"}
 + s 12200 {"id": 8, "v": 2, "k": "no time"}
++ s 12300 {"id": 10, "ts": 9223372036854775807, "k": "never"}
 + s 14000 {"id": 9, "ts": 14000, "v": 4, "k": "b"}
 
 -- event time
