@@ -20,8 +20,6 @@ use crate::value::{Batch, Emissions, Row, Schema, Timestamp, Value, WindowRange}
 /// Rows go in with [`push`](Self::push), time with [`tick`](Self::tick). What comes out is final if the plan has no lookups;
 /// else it is the input of lookup join 0: ask [`lookup_keys`](Self::lookup_keys), fetch, call
 /// [`lookup_join`](Self::lookup_join), whose output is the input of the next lookup join, or final after the last.
-///
-/// Call [`tick`](Self::tick) once when the rule starts: windows over processing time begin then, not with the first row.
 pub struct Chain {
     plan: RulePlan,
     /// The plan's stages; if rows are read as they come, with the first expressions renumbered to the rows' own layout.

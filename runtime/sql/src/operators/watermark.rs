@@ -50,6 +50,7 @@ impl Watermark {
     /// Takes a row. False if it is late.
     pub fn insert(&mut self, input: usize, row: Row, now: Timestamp) -> bool {
         let ts = row.ts;
+        self.started.get_or_insert(now);
         if let Some(time) = self.inputs.get_mut(input) {
             time.newest = time.newest.max(ts);
             time.seen = Some(now);
@@ -99,9 +100,10 @@ impl Watermark {
         }
     }
 
-    /// When the next stream becomes idle.
+    /// When the next stream becomes idle; at once as long as nobody has said what time it is.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        let (timeout, started) = (self.idle_timeout?, self.started?);
+        let timeout = self.idle_timeout?;
+        let Some(started) = self.started else { return Some(0) };
         let busy = self.inputs.iter().filter(|input| !input.idle);
         busy.map(|input| input.seen.unwrap_or(started).saturating_add(timeout)).min()
     }
@@ -150,6 +152,7 @@ mod tests {
     #[test]
     fn silent_streams_hold_nothing_back() {
         let mut watermark = Watermark::new(0, Some(1000), &[true, true, false]);
+        assert_eq!(watermark.next_timer(), Some(0));
         watermark.check_idle(5000);
         assert!(watermark.insert(0, row(100), 5000));
         assert_eq!(watermark.advance(), None);

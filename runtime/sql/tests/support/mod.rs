@@ -193,7 +193,7 @@ impl Runner<'_> {
     fn tick(&mut self, time: Timestamp) {
         loop {
             let timer = self.chain.next_timer().filter(|timer| *timer <= time);
-            self.ctx.now = timer.unwrap_or(time);
+            self.ctx.now = timer.unwrap_or(time).max(self.case.start);
             let mut out = Vec::new();
             self.chain.tick(&mut self.ctx, &mut out);
             self.take(out);

@@ -170,8 +170,10 @@ impl TimeWindow {
         }
     }
 
+    /// The next boundary. Over the clock, windows begin with the rule: as long as nobody has said what time it is, that is
+    /// wanted at once.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.boundary
+        self.boundary.or((!self.event_time).then_some(0))
     }
 
     /// Fires until nothing is held.
