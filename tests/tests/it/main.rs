@@ -2,7 +2,7 @@
 
 mod command;
 mod example;
-mod mqtt;
 mod lookup;
+mod mqtt;
 mod services;
 mod sink_influx;

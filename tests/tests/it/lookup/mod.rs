@@ -1,6 +1,7 @@
 //! Lookup tables against real databases, through the driver that rules use.
 
 mod redis;
+mod rules;
 mod sql;
 
 use std::sync::Arc;
