@@ -22,8 +22,8 @@ use crate::value::{Batch, Emissions, Row, Schema, Timestamp, Value, WindowRange}
 /// [`lookup_join`](Self::lookup_join), whose output is the input of the next lookup join, or final after the last.
 pub struct Chain {
     plan: RulePlan,
-    /// The plan's stages; if rows are read as they come, with the first expressions renumbered to the rows' own layout.
-    stages: Stages,
+    /// The plan's own stages; or a copy whose first expressions read rows as they come, if those have another layout.
+    stages: Arc<Stages>,
     /// Per input: where each of its slots is in the rows that are pushed.
     gather: Vec<Vec<usize>>,
     /// What can be done with rows where they are, before they are copied.
@@ -63,10 +63,12 @@ impl Chain {
     /// Makes a plan ready to run. `slots[input][i]` is the place, in the rows that will be pushed, of slot `i` of
     /// `plan.inputs[input].schema`: a shared stream's rows hold the union of what its rules read.
     pub fn new(plan: &RulePlan, slots: &[Vec<usize>]) -> Self {
-        let mut stages = Stages::clone(&plan.stages);
+        let mut stages = Arc::clone(&plan.stages);
         let in_place = in_place(&stages);
-        if let Some(map) = slots.first().filter(|_| in_place != InPlace::Nothing) {
-            let map = |slot: usize| map.get(slot).copied().unwrap_or(slot);
+        let moved = slots.first().filter(|slots| slots.iter().enumerate().any(|(slot, place)| slot != *place));
+        if let Some(places) = moved.filter(|_| in_place != InPlace::Nothing) {
+            let stages = Arc::make_mut(&mut stages);
+            let map = |slot: usize| places.get(slot).copied().unwrap_or(slot);
             match in_place {
                 InPlace::Accumulate => stages.map_accumulation(&map),
                 InPlace::Project => stages.map_items(&map),
