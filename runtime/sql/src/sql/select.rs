@@ -3,7 +3,9 @@
 use sqlparser::tokenizer::Token;
 
 use super::Span;
-use super::ast::{Expr, Ident, Join, JoinKind, OrderKey, Select, SelectItem, SelectKind, SourceRef, Window};
+use super::ast::{
+    Expr, ExprKind, Ident, Join, JoinKind, Literal, OrderKey, Select, SelectItem, SelectKind, SourceRef, Window,
+};
 use super::parser::{Failed, Parsed, Parser, bare_word, is_reserved};
 use super::window::is_window;
 
@@ -325,11 +327,10 @@ impl Parser<'_> {
         self.expect_keyword(&["BY"])?;
         let mut keys = Vec::new();
         loop {
-            if matches!(self.token(), Token::Number(..)) {
-                let message = "ORDER BY takes columns and expressions, not their positions";
-                return Err(self.fail(self.span(), message));
-            }
             let expr = self.expr()?;
+            if let ExprKind::Literal(Literal::Int(_) | Literal::Float(_)) = expr.kind {
+                return Err(self.fail(expr.span, "ORDER BY takes columns and expressions, not their positions"));
+            }
             let descending = self.take("DESC");
             if !descending {
                 self.take("ASC");

@@ -204,6 +204,7 @@ fn statements() {
             "SELECT a, count(*) FROM s WHERE b GROUP BY a, TUMBLINGWINDOW(SS, 10) HAVING count(*) > 1 ORDER BY a, b DESC LIMIT 5",
         ),
         ("SELECT * FROM s GROUP BY tumblingWindow(mi, 1), a", "SELECT * FROM s GROUP BY a, TUMBLINGWINDOW(MI, 1)"),
+        ("SELECT * FROM s ORDER BY 1 - a, (1)", same),
         ("SELECT * FROM s GROUP BY HOPPINGWINDOW(DD, 2, 1)", same),
         ("SELECT * FROM s GROUP BY SLIDINGWINDOW(HH, 2)", same),
         ("SELECT * FROM s GROUP BY SLIDINGWINDOW(MS, 2, 1) OVER (WHEN a > 1)", same),

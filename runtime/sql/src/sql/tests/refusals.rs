@@ -51,6 +51,7 @@ fn structure() {
         "SELECT a FROM s ODER BY a",
         "SELECT a FROM s ORDER BY",
         "SELECT a FROM s ORDER BY 1",
+        "SELECT a FROM s ORDER BY a, -0",
         "SELECT a FROM s ORDER BY a DSC",
         "SELECT a FROM s ORDER BY a NULLS FIRST",
         "SELECT a FROM s LIMIT 1.5",
