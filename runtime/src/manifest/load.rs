@@ -47,9 +47,9 @@ pub fn load(paths: &[PathBuf], settings: &Settings) -> Manifests {
     let mut documents = Vec::new();
     for path in paths {
         let before = (documents.len(), manifests.diagnostics.len());
+        let n_known = manifests.files.len();
         find_files(path, 0, &mut manifests);
-        let found = std::mem::take(&mut manifests.files);
-        for file in &found {
+        for file in manifests.files.get(n_known..).unwrap_or_default() {
             match read_file(file) {
                 Ok(source) => read_source(source, settings, &mut documents, &mut manifests.diagnostics),
                 Err(diagnostic) => manifests.diagnostics.push(*diagnostic),
@@ -60,7 +60,6 @@ pub fn load(paths: &[PathBuf], settings: &Settings) -> Manifests {
             let message = format!("{}: no Stream, LookupTable, Rule or Runtime in there", path.display());
             manifests.diagnostics.push(Diagnostic::error(message));
         }
-        manifests.files.extend(found);
     }
     finish(documents, settings, manifests)
 }

@@ -392,3 +392,19 @@ fn examples_pass_the_check() {
         assert_eq!(to_text(&found), "", "{}", example.display());
     }
 }
+
+#[test]
+fn several_files_are_each_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| {
+        let path = dir.path().join(format!("{name}.yaml"));
+        let head = format!("apiVersion: sluice.dev/v1alpha1\nkind: Stream\nmetadata: {{name: {name}}}\n");
+        fs::write(&path, head + "spec: {type: simulator}\n").unwrap();
+        path
+    };
+    let paths = ["a", "b", "c"].map(path);
+    let loaded = load(&paths, &Settings::default());
+    assert_eq!(to_text(&loaded.diagnostics), "");
+    let names: Vec<&str> = loaded.definitions.streams.iter().map(|stream| stream.name.as_str()).collect();
+    assert_eq!((names, loaded.files), (vec!["a", "b", "c"], paths.to_vec()));
+}
