@@ -1,8 +1,10 @@
 //! Suites against real services. One binary, so that it links once and the services are shared.
 
+mod bad_input;
 mod command;
 mod example;
 mod lookup;
 mod mqtt;
+mod rules;
 mod services;
 mod sink_influx;
