@@ -1,5 +1,7 @@
 //! Suites against real services. One binary, so that it links once and the services are shared.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod bad_input;
 mod command;
 mod example;

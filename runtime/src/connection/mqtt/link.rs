@@ -11,7 +11,7 @@ use super::Settings;
 use super::client::{ClientTask, Command, Done, PublishError};
 use super::packet::{self, Ack, Connect, Packet, Publish, Version};
 use super::session::Dispatched;
-use super::transport::{Stream, dial};
+use super::transport::{Stream, dial, is_closed};
 use crate::connection::Tasks;
 use crate::error::ConnectorError;
 
@@ -196,6 +196,12 @@ async fn connect(settings: &Settings, client_id: &str) -> Result<(Link, bool), C
     let mut stream = dial(settings).await?;
     let broker = settings.broker();
     let failed = |error: &dyn std::fmt::Display| ConnectorError::external(format!("{broker}: {error}"));
+    let closed = || {
+        failed(
+            &"closed the connection before it answered; is it the right port, scheme (ssl:// for TLS) and protocol version?",
+        )
+    };
+    let broken = |error: std::io::Error| if is_closed(&error) { closed() } else { failed(&error) };
     let mut out = BytesMut::new();
     packet::write_connect(
         &Connect {
@@ -211,8 +217,8 @@ async fn connect(settings: &Settings, client_id: &str) -> Result<(Link, bool), C
         },
         &mut out,
     );
-    stream.write_all_buf(&mut out).await.map_err(|error| failed(&error))?;
-    stream.flush().await.map_err(|error| failed(&error))?;
+    stream.write_all_buf(&mut out).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let mut input = BytesMut::with_capacity(READ_BYTES / 4);
     let answer = loop {
         if let Some(answer) =
@@ -220,10 +226,8 @@ async fn connect(settings: &Settings, client_id: &str) -> Result<(Link, bool), C
         {
             break answer;
         }
-        if stream.read_buf(&mut input).await.map_err(|error| failed(&error))? == 0 {
-            return Err(failed(
-                &"closed the connection before it answered; is it the right port and protocol version?",
-            ));
+        if stream.read_buf(&mut input).await.map_err(broken)? == 0 {
+            return Err(closed());
         }
     };
     let Packet::ConnAck { session_present, code, properties } = answer else {
@@ -266,7 +270,7 @@ fn refusal(code: u8) -> (bool, String) {
         2 | 0x85 => (true, "it does not take this client id"),
         3 | 0x88 => (false, "it is not available"),
         4 | 0x86 => (true, "wrong user name or password"),
-        5 | 0x87 => (true, "not authorized"),
+        5 | 0x87 => (true, "not authorized; check username and password"),
         0x89 => (false, "it is busy"),
         0x8a => (true, "this client is banned"),
         0x97 => (false, "a quota is exceeded"),

@@ -1,5 +1,6 @@
 //! A byte stream to the broker.
 
+use std::io;
 use std::sync::Arc;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -29,7 +30,7 @@ pub async fn dial(settings: &Settings) -> Result<Box<dyn Stream>, ConnectorError
             let name = ServerName::try_from(settings.host.clone())
                 .map_err(|_| ConnectorError::user(format!("{broker}: not a name that a certificate can be for")))?;
             let connector = TlsConnector::from(Arc::new(settings.tls.client_config()?));
-            Box::new(connector.connect(name, tcp).await.map_err(|error| failed(&error))?)
+            Box::new(connector.connect(name, tcp).await.map_err(|error| failed(&handshake_error(&error)))?)
         }
     };
     if matches!(settings.scheme, Scheme::Tcp | Scheme::Tls) {
@@ -40,4 +41,24 @@ pub async fn dial(settings: &Settings) -> Result<Box<dyn Stream>, ConnectorError
     let (websocket, _) =
         async_tungstenite::tokio::client_async(request, stream).await.map_err(|error| failed(&error))?;
     Ok(Box::new(ws_stream_tungstenite::WsStream::new(websocket)))
+}
+
+/// True if it means that the other side has let go of the connection.
+pub fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// What went wrong, and what may help.
+fn handshake_error(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate is of an unknown authority; give that with rootCaPath".to_owned()
+        }
+        _ if is_closed(error) => {
+            "it closed the connection in the TLS handshake; does it speak TLS on this port?".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
