@@ -23,6 +23,8 @@ use sluice_tests::wait;
 
 use far_end::Servers;
 
+// On one thread tasks run in the order in which they are woken: a memory table has taken a row in before the rule that wrote it
+// is seen to have ended.
 #[tokio::test]
 async fn rules_give_what_is_expected() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/rules");
