@@ -1,0 +1,66 @@
+//! Benchmarks: what the engine costs beside what can't be avoided, measured in the same run.
+//!
+//! Absolute numbers depend on the machine and on what else it does; the ratios are what counts. Run it built as shipped:
+//! `cargo run --profile dist --bin bench -- w1`.
+
+mod broker;
+mod decode;
+mod idle;
+mod lookup;
+mod measure;
+mod payload;
+mod replay;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of the engine, each beside its raw reference.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Interleaved rounds; medians are shown.
+    #[arg(long, global = true, default_value_t = 7)]
+    rounds: usize,
+    /// Messages per round.
+    #[arg(long, global = true)]
+    messages: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Filter and projection of small messages, from memory to nowhere, beside bare decoding.
+    W1,
+    /// The whole of larger messages with a filter, beside bare parsing.
+    W2,
+    /// A join with Redis, beside asking it one by one, and with a cache, beside W1.
+    W6,
+    /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
+    Mqtt,
+    /// Memory, size and start of the command with one idle MQTT rule.
+    Idle,
+    /// All of them.
+    All,
+}
+
+fn main() -> Result<()> {
+    let Args { what, rounds, messages } = Args::parse();
+    let is_all = matches!(what, What::All);
+    if is_all || matches!(what, What::W1) {
+        decode::w1(rounds, messages.unwrap_or(1_000_000))?;
+    }
+    if is_all || matches!(what, What::W2) {
+        decode::w2(rounds, messages.unwrap_or(500_000))?;
+    }
+    if is_all || matches!(what, What::W6) {
+        lookup::w6(rounds, messages.unwrap_or(200_000))?;
+    }
+    if is_all || matches!(what, What::Mqtt) {
+        broker::throughput(rounds, messages.unwrap_or(300_000))?;
+        broker::latency(rounds)?;
+    }
+    if is_all || matches!(what, What::Idle) {
+        idle::idle(rounds)?;
+    }
+    Ok(())
+}
