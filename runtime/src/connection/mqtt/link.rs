@@ -29,6 +29,8 @@ const WINDOW: u16 = 1024;
 const MAX_OUT_BYTES: usize = 1 << 20;
 /// Bytes that are asked for at once.
 const READ_BYTES: usize = 64 << 10;
+/// With less room than this for them, new room is made.
+const MIN_READ_BYTES: usize = 8 << 10;
 
 /// Why a connection ended.
 pub(super) enum Ended {
@@ -110,6 +112,7 @@ impl Link {
         let mut is_flushed = true;
         let ended = loop {
             wire.send(client);
+            let room = wire.make_room();
             let is_blocked = client.shared.is_full() && (wire.in_flight.is_empty() || client.shared.is_overflowing());
             tokio::select! {
                 biased;
@@ -139,11 +142,10 @@ impl Link {
                             Err(error) => break Ended::Lost(error),
                             Ok(n_publishes) => {
                                 // There is more to be had at once after a full read.
-                                if wire.pace.is_fast(n_publishes) && n_bytes < READ_BYTES / 2 {
+                                if wire.pace.is_fast(n_publishes) && n_bytes < room {
                                     pause.as_mut().reset(Instant::now() + Pace::PAUSE);
                                     is_pausing = true;
                                 }
-                                wire.input.reserve(READ_BYTES);
                             }
                         }
                     }
@@ -287,6 +289,15 @@ impl Wire {
 
     fn broken(&self, error: &std::io::Error) -> Ended {
         Ended::Lost(ConnectorError::external(format!("connection to {} lost: {error}", self.broker)))
+    }
+
+    /// Room for the next read. A new block of memory is taken when the old one is nearly used up, not sooner: messages that
+    /// somebody still holds keep theirs alive.
+    fn make_room(&mut self) -> usize {
+        if self.input.capacity() - self.input.len() < MIN_READ_BYTES {
+            self.input.reserve(READ_BYTES);
+        }
+        self.input.capacity() - self.input.len()
     }
 
     fn next_pkid(&self, client: &mut ClientTask) -> u16 {
