@@ -26,7 +26,7 @@ pub struct JsonDecoder {
 
 /// A member as it was met at some place in an earlier payload.
 struct Expected {
-    /// With its quotes.
+    /// With its quotes and the colon.
     quoted: Box<[u8]>,
     /// Index into [`Slots::fields`]; `None` for one that nobody reads.
     slot: Option<usize>,
@@ -156,9 +156,7 @@ impl JsonDecoder {
             let slot = match self.order.get(place) {
                 Some(expected) if cursor.rest().starts_with(&expected.quoted) => {
                     cursor.advance(expected.quoted.len());
-                    let slot = expected.slot;
-                    cursor.expect(b':', "`:`")?;
-                    slot
+                    expected.slot
                 }
                 _ => {
                     let name = cursor.name()?;
@@ -185,13 +183,20 @@ impl JsonDecoder {
     /// Looks a member up, and remembers it as the one to expect at this place.
     #[cold]
     fn learn(&mut self, place: usize, name: Cow<'_, str>) -> Option<usize> {
+        if let Some(Expected { quoted, slot }) = self.order.get(place)
+            && let [b'"', known @ .., b'"', b':'] = &**quoted
+            && known == name.as_bytes()
+        {
+            // As expected, but for white space before the colon.
+            return *slot;
+        }
         let slot = self.slots.fields.iter().position(|slot| slot.name == *name);
         // A name that was written with escapes would have to be remembered as written.
         if let Cow::Borrowed(name) = name
             && place < MAX_EXPECTED
             && name.len() <= MAX_EXPECTED
         {
-            let expected = Expected { quoted: format!("\"{name}\"").into_bytes().into(), slot };
+            let expected = Expected { quoted: format!("\"{name}\":").into_bytes().into(), slot };
             if let Some(place) = self.order.get_mut(place) {
                 *place = expected;
             } else if place == self.order.len() {

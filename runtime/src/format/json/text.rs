@@ -59,6 +59,12 @@ impl<'a> Cursor<'a> {
     /// Skips white space and returns the byte behind it.
     #[inline]
     pub fn next_token(&mut self) -> u8 {
+        // Nearly all JSON that machines send has no white space.
+        let byte = self.peek();
+        if byte > b' ' { byte } else { self.skip_space() }
+    }
+
+    fn skip_space(&mut self) -> u8 {
         loop {
             let byte = self.peek();
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -143,7 +149,10 @@ impl<'a> Cursor<'a> {
     pub fn skip(&mut self, depth: u32) -> Result<()> {
         match self.next_token() {
             b'"' => self.skip_string(),
-            b'-' | b'0'..=b'9' => self.scan_number().and_then(|scanned| self.check_range(&scanned)),
+            b'-' | b'0'..=b'9' => {
+                let scanned = self.scan_number()?;
+                if scanned.has_exponent || scanned.n_digits > 300 { self.check_range(&scanned) } else { Ok(()) }
+            }
             b't' => self.word("true", ()),
             b'f' => self.word("false", ()),
             b'n' => self.word("null", ()),
@@ -230,8 +239,7 @@ impl<'a> Cursor<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
-        self.seek_special()?;
-        if self.peek() == b'"' {
+        if self.seek_special()? == b'"' {
             let text = self.slice(start, self.at);
             self.at += 1;
             return Ok(Cow::Borrowed(text));
@@ -250,9 +258,9 @@ impl<'a> Cursor<'a> {
         let mut text = String::from(self.slice(start, self.at));
         loop {
             let plain = self.at;
-            self.seek_special()?;
+            let special = self.seek_special()?;
             text.push_str(self.slice(plain, self.at));
-            if self.peek() == b'"' {
+            if special == b'"' {
                 self.at += 1;
                 return Ok(text);
             }
@@ -260,41 +268,44 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     fn skip_string(&mut self) -> Result<()> {
         self.at += 1;
-        loop {
-            self.seek_special()?;
-            if self.peek() == b'"' {
-                self.at += 1;
-                return Ok(());
-            }
+        while self.seek_special()? != b'"' {
             self.escape()?;
         }
+        self.at += 1;
+        Ok(())
     }
 
-    /// Moves to the next quote or backslash.
+    /// Moves to the next quote or backslash and returns it.
     #[inline]
-    fn seek_special(&mut self) -> Result<()> {
+    fn seek_special(&mut self) -> Result<u8> {
         let bytes = self.text.as_bytes();
         while let Some(chunk) = bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let mask = specials(u64::from_le_bytes(*chunk));
+            let word = u64::from_le_bytes(*chunk);
+            let mask = specials(word);
             if mask != 0 {
-                self.at += mask.trailing_zeros() as usize / 8;
-                return self.check_special();
+                let n_plain = mask.trailing_zeros() / 8;
+                self.at += n_plain as usize;
+                return self.special((word >> (8 * n_plain)) as u8);
             }
             self.at += 8;
         }
         while !matches!(self.peek(), b'"' | b'\\' | 0..0x20) {
             self.at += 1;
         }
-        self.check_special()
+        self.special(self.peek())
     }
 
     #[inline]
-    fn check_special(&self) -> Result<()> {
-        if matches!(self.peek(), b'"' | b'\\') {
-            Ok(())
-        } else if self.at >= self.text.len() {
+    fn special(&self, byte: u8) -> Result<u8> {
+        if matches!(byte, b'"' | b'\\') { Ok(byte) } else { self.bad_string() }
+    }
+
+    #[cold]
+    fn bad_string<T>(&self) -> Result<T> {
+        if self.at >= self.text.len() {
             self.fault("the text ends inside a string")
         } else {
             self.fault("control character in a string: write it as an escape")
@@ -382,10 +393,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// Refuses what [`number`](Self::number) would refuse.
+    #[cold]
     fn check_range(&self, scanned: &Scanned) -> Result<()> {
-        if (scanned.has_exponent || scanned.n_digits > 300)
-            && !self.slice(scanned.start, self.at).parse().is_ok_and(f64::is_finite)
-        {
+        if !self.slice(scanned.start, self.at).parse().is_ok_and(f64::is_finite) {
             return self.fault_at(scanned.start, "number is too large");
         }
         Ok(())
