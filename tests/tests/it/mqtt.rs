@@ -43,7 +43,7 @@ impl Process {
         let health = connector.health.clone();
         let context = SourceContext { connector, wants_meta: Arc::new(AtomicBool::new(true)) };
         source.connect(&context).await.unwrap();
-        TestSource { source, health, context }
+        TestSource { source, health }
     }
 
     async fn publisher(&self, options: Value) -> (Box<dyn Sink>, ConnectorContext) {
@@ -69,7 +69,6 @@ impl Process {
 struct TestSource {
     source: Box<dyn Source>,
     health: Health,
-    context: SourceContext,
 }
 
 impl TestSource {
