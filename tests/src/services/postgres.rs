@@ -1,10 +1,13 @@
 //! PostgreSQL.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 
 use super::process::{Server, find, run};
+use crate::wait::DEADLINE;
 
 const FOLDERS: &[&str] = &["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin"];
 
@@ -67,8 +70,16 @@ impl Postgres {
     /// When it can't be started.
     pub async fn restart(&mut self) -> Result<()> {
         let url = self.url();
-        // The killed server's children may hold on for a moment; the lock file of a dead one is taken over.
-        self.server.launch(|| ready(url.clone())).await
+        let start = Instant::now();
+        loop {
+            // The children of a killed server end by themselves, but hold its shared memory for a moment.
+            match self.server.launch(|| ready(url.clone())).await {
+                Err(error) if start.elapsed() < DEADLINE && error.to_string().contains("still in use") => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
