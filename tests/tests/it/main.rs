@@ -1,6 +1,7 @@
 //! Suites against real services. One binary, so that it links once and the services are shared.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![expect(clippy::disallowed_methods, reason = "each suite joins what it spawns")]
 
 mod bad_input;
 mod command;

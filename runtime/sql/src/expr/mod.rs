@@ -1,7 +1,7 @@
 //! Bound expressions and their evaluation: slots instead of names.
 //!
-//! [`Expr`] is a tree that the planner makes once; [`Expr::eval`] walks it per row and borrows what it can: a column or a
-//! constant is never copied. [`Expr::test`] is the short way for conditions.
+//! `Expr` is a tree that the planner makes once; `Expr::eval` walks it per row and borrows what it can: a column or a
+//! constant is never copied. `Expr::test` is the short way for conditions.
 
 mod access;
 mod compare;
