@@ -1,7 +1,7 @@
 //! Answers a lookup join's requests: cache, one flight per key, batches, timeout, retry, and the policy when the table can't
 //! be asked.
 //!
-//! Rules that make the same join with a table share one [`Lookup`]: its connector, its cache and its flights. A flight is a task
+//! Rules that make the same join with a table share one `Lookup`: its connector, its cache and its flights. A flight is a task
 //! of its own, so a rule that is held back by its sink, or stopped, holds nobody back who waits for the same key.
 
 use std::collections::HashMap;
