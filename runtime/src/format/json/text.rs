@@ -149,10 +149,7 @@ impl<'a> Cursor<'a> {
     pub fn skip(&mut self, depth: u32) -> Result<()> {
         match self.next_token() {
             b'"' => self.skip_string(),
-            b'-' | b'0'..=b'9' => {
-                let scanned = self.scan_number()?;
-                if scanned.has_exponent || scanned.n_digits > 300 { self.check_range(&scanned) } else { Ok(()) }
-            }
+            b'-' | b'0'..=b'9' => self.skip_number(),
             b't' => self.word("true", ()),
             b'f' => self.word("false", ()),
             b'n' => self.word("null", ()),
@@ -390,6 +387,28 @@ impl<'a> Cursor<'a> {
             Ok(float) if float.is_finite() => Ok(Number::Float(float)),
             _ => self.fault_at(scanned.start, "number is too large"),
         }
+    }
+
+    /// Steps over a number. The usual ones are seen through at once, all others are looked at as closely as when they are read.
+    #[inline]
+    fn skip_number(&mut self) -> Result<()> {
+        let rest = self.rest();
+        let digits = |from: usize| rest.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+        let n_sign = usize::from(rest.first() == Some(&b'-'));
+        let n_whole = digits(n_sign);
+        let mut len = n_sign + n_whole;
+        let mut is_usual = n_whole == 1 || (n_whole > 1 && rest.get(n_sign) != Some(&b'0'));
+        if rest.get(len) == Some(&b'.') {
+            let n_fraction = digits(len + 1);
+            is_usual &= n_fraction > 0;
+            len += 1 + n_fraction;
+        }
+        if is_usual && len < 300 && !matches!(rest.get(len), Some(b'e' | b'E')) {
+            self.at += len;
+            return Ok(());
+        }
+        let scanned = self.scan_number()?;
+        if scanned.has_exponent || scanned.n_digits > 300 { self.check_range(&scanned) } else { Ok(()) }
     }
 
     /// Refuses what [`number`](Self::number) would refuse.
