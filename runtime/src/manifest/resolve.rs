@@ -18,12 +18,13 @@ use super::place::Place;
 use super::profile::{self, ProfileError, Request};
 use super::secret::Secrets;
 use super::source::{self, SourceText};
+use super::yaml::Data;
 use crate::check;
 use crate::definition::{
     CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_LOOKUP_TIMEOUT, LookupTableDef, OnLookupError, Origin, RuleDef,
     SinkDef, StreamDef,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::{ConfigError, ConfigProblem};
 use crate::options::{HumanDuration, Options, read};
 
@@ -74,6 +75,7 @@ impl Resolver<'_> {
 
     fn table(&mut self) -> Option<Table> {
         let spec: LookupTableSpec = spec(self.document, &mut self.problems)?;
+        self.warn_of_null_policy();
         let text = source::table(self.document, &spec, &mut self.problems)?;
         if text.kind == TableKind::Scan {
             return self
@@ -107,6 +109,16 @@ impl Resolver<'_> {
             origin,
         };
         self.clean().then(|| Table::Lookup(Box::new(def)))
+    }
+
+    /// A bare `null` is YAML's word for "not given", and the API server drops it; here it was surely meant as the policy.
+    fn warn_of_null_policy(&mut self) {
+        let policy = self.document.node.get("spec").and_then(|spec| spec.get("onError"));
+        if policy.is_some_and(|policy| policy.data == Data::Null) {
+            let message = "a bare null means \"not given\", so the policy is drop; write \"null\" in quotes to let rows pass";
+            let warning = self.document.problem("spec.onError", message).with_severity(Severity::Warning);
+            self.problems.push(warning);
+        }
     }
 
     fn stream_of(
