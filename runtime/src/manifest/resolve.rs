@@ -115,7 +115,8 @@ impl Resolver<'_> {
     fn warn_of_null_policy(&mut self) {
         let policy = self.document.node.get("spec").and_then(|spec| spec.get("onError"));
         if policy.is_some_and(|policy| policy.data == Data::Null) {
-            let message = "a bare null means \"not given\", so the policy is drop; write \"null\" in quotes to let rows pass";
+            let message =
+                "a bare null means \"not given\", so the policy is drop; write \"null\" in quotes to let rows pass";
             let warning = self.document.problem("spec.onError", message).with_severity(Severity::Warning);
             self.problems.push(warning);
         }
