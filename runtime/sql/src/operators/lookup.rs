@@ -1,9 +1,9 @@
 //! Lookup joins: which keys a batch needs, and what becomes of its rows with the answers.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
 use super::output::Run;
 use crate::expr::{Fields, eval_args};
@@ -39,7 +39,7 @@ pub struct LookupKey(pub Box<[Value]>);
 
 impl PartialEq for LookupKey {
     fn eq(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.same_key(b))
+        same_key(&self.0, &other.0)
     }
 }
 
@@ -55,8 +55,10 @@ impl Hash for LookupKey {
 
 /// The distinct keys of rows. A key that can't be computed is reported and matches nothing.
 pub(super) fn keys(stage: &LookupStage, rows: &[Row], run: &mut Run<'_>) -> LookupRequest {
-    let mut request = LookupRequest::default();
-    let mut known: HashMap<LookupKey, u32, foldhash::fast::RandomState> = HashMap::default();
+    let mut request = LookupRequest { keys: Vec::new(), row_keys: Vec::with_capacity(rows.len()) };
+    let hasher = foldhash::fast::RandomState::default();
+    // Places in `request.keys`: a key that is known already is found without being made.
+    let mut places: HashTable<u32> = HashTable::with_capacity(rows.len());
     for row in rows {
         let values = match eval_args(&stage.keys, Fields::of(row), &mut run.scope(row.ts, None)) {
             Ok(values) if values.iter().any(Value::is_null) => None,
@@ -66,22 +68,38 @@ pub(super) fn keys(stage: &LookupStage, rows: &[Row], run: &mut Run<'_>) -> Look
                 None
             }
         };
-        request.row_keys.push(values.map(|values| {
-            let key = LookupKey(values.to_vec().into());
-            let next = request.keys.len() as u32;
-            *known.entry(key).or_insert_with_key(|key| {
-                request.keys.push(key.clone());
-                next
-            })
+        let LookupRequest { keys, row_keys } = &mut request;
+        row_keys.push(values.map(|values| {
+            let hash = hash_of(&hasher, &values);
+            let is_it = |place: &u32| keys.get(*place as usize).is_some_and(|key| same_key(&key.0, &values));
+            if let Some(place) = places.find(hash, is_it) {
+                return *place;
+            }
+            let place = keys.len() as u32;
+            keys.push(LookupKey(values.to_vec().into()));
+            places.insert_unique(hash, place, |place| {
+                keys.get(*place as usize).map_or(0, |key| hash_of(&hasher, &key.0))
+            });
+            place
         }));
     }
     request
 }
 
+fn hash_of(hasher: &foldhash::fast::RandomState, values: &[Value]) -> u64 {
+    let mut state = hasher.build_hasher();
+    values.iter().for_each(|value| value.hash_key(&mut state));
+    state.finish()
+}
+
+fn same_key(a: &[Value], b: &[Value]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_key(b))
+}
+
 /// The rows that a row becomes with its answer.
 pub(super) fn join_row(
     stage: &LookupStage,
-    row: Row,
+    mut row: Row,
     answer: Option<&LookupAnswer>,
     run: &mut Run<'_>,
     joined: &mut Vec<Row>,
@@ -93,11 +111,17 @@ pub(super) fn join_row(
         Some(LookupAnswer::Rows(rows)) => rows,
         None => &[],
     };
+    // Nearly always there is one match, and then the row itself is what is widened.
+    if let [found] = matches
+        && stage.on.is_none()
+    {
+        widen(&mut row.values, stage, found);
+        return joined.push(row);
+    }
     for found in matches {
         let mut values = Vec::with_capacity(stage.first_slot + stage.n_slots);
         values.extend_from_slice(&row.values);
-        values.resize(stage.first_slot, Value::Missing);
-        values.extend(found.values.iter().take(stage.n_slots).cloned());
+        widen(&mut values, stage, found);
         let candidate = Row { ts: row.ts, values };
         if stage.on.as_ref().is_none_or(|on| run.test(on, &candidate)) {
             joined.push(candidate);
@@ -106,4 +130,11 @@ pub(super) fn join_row(
     if stage.left && joined.len() == before {
         joined.push(row);
     }
+}
+
+/// Puts the table's columns behind those of a row.
+fn widen(values: &mut Vec<Value>, stage: &LookupStage, found: &Row) {
+    values.reserve_exact((stage.first_slot + stage.n_slots).saturating_sub(values.len()));
+    values.resize(stage.first_slot, Value::Missing);
+    values.extend(found.values.iter().take(stage.n_slots).cloned());
 }

@@ -9,6 +9,7 @@ mod encoding;
 mod lists;
 mod maps;
 mod numbers;
+mod paths;
 mod regexes;
 mod strings;
 
@@ -61,6 +62,7 @@ const FAMILIES: &[&[Function]] = &[
     lists::FUNCTIONS,
     maps::FUNCTIONS,
     numbers::FUNCTIONS,
+    paths::FUNCTIONS,
     regexes::FUNCTIONS,
     strings::FUNCTIONS,
 ];
