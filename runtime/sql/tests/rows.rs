@@ -2,15 +2,17 @@
 //!
 //! A file holds statements, each ended by `;`. Those that create streams and tables hold for what follows them, and so do
 //! the rows: `+ NAME [MILLISECONDS] JSON`, one per line. Each `SELECT` shows its emissions, what was dropped, and the last
-//! error; or why it is refused. Before a statement, `-- event time`, `-- send error` and `-- send nil` set options for it, and
-//! `-- advance N` moves the clock or the watermark at the end; without it the end of input flushes.
+//! error; or why it is refused. Before a statement, lines set options for it: `-- event time`, `-- send error`, `-- send nil`,
+//! `-- send meta`, `-- version 2`, `-- send twice`, `-- star named`, `-- no flush`, `-- tolerance N`, `-- idle N`,
+//! `-- max ahead N`, and `-- rejected`, which shows the rows that were left out. `-- all send error, send nil` sets options for
+//! the whole file. `-- advance N` moves the clock or the watermark at the end; without it the end of input flushes.
 
 mod support;
 
 use std::fmt::Write;
 
 use serde_json::Value as Json;
-use sluice_sql::plan::{Catalog, RuleOptions, SourceKind};
+use sluice_sql::plan::{Catalog, RuleOptions, SourceKind, StarColumns};
 use support::{Arrival, Case, Tables};
 
 #[test]
@@ -25,6 +27,7 @@ fn results(text: &str) -> String {
     let mut catalog = Catalog::default();
     let (mut arrivals, mut lookups, mut scans) = (Vec::new(), Tables::new(), Tables::new());
     let mut out = String::new();
+    let for_all = text.lines().find_map(|line| line.strip_prefix("-- all ")).unwrap_or_default();
     for part in text.split(";\n") {
         for line in part.lines().filter_map(|line| line.strip_prefix("+ ")) {
             let (name, rest) = line.split_once(' ').expect("a row has a name and a payload");
@@ -50,16 +53,33 @@ fn results(text: &str) -> String {
             let (name, def) = support::define(&sql);
             catalog.sources.insert(name.into(), def);
         } else if !sql.is_empty() {
-            let advance_to =
-                part.lines().find_map(|line| line.strip_prefix("-- advance ")).map(|n| n.parse().expect("a number"));
+            let has = |option: &str| {
+                part.lines().any(|line| line.strip_prefix("-- ") == Some(option))
+                    || for_all.split(", ").any(|given| given == option)
+            };
+            let number = |option: &str| {
+                let lines = part.lines().filter_map(|line| line.strip_prefix("-- "));
+                let number = lines.filter_map(|line| line.strip_prefix(option)).next();
+                number.map(|n| n.trim().parse::<i64>().expect("a number"))
+            };
+            let advance_to = number("advance ");
+            let standard = RuleOptions::default();
             let case = Case {
                 sql: sql.clone(),
                 catalog: catalog.clone(),
                 options: RuleOptions {
-                    event_time: part.contains("-- event time"),
-                    send_error: part.contains("-- send error"),
-                    send_nil: part.contains("-- send nil"),
-                    ..RuleOptions::default()
+                    event_time: has("event time"),
+                    send_error: has("send error"),
+                    send_nil: has("send nil"),
+                    send_meta: has("send meta"),
+                    sliding_v2: has("version 2"),
+                    sliding_twice: has("send twice"),
+                    keep_rejected: has("rejected"),
+                    flush_at_end: !has("no flush"),
+                    late_tolerance_ms: number("tolerance ").unwrap_or(standard.late_tolerance_ms),
+                    idle_timeout_ms: number("idle "),
+                    max_ahead_ms: number("max ahead "),
+                    star_columns: if has("star named") { StarColumns::Named } else { StarColumns::All },
                 },
                 arrivals: arrivals.clone(),
                 lookups: lookups.clone(),
@@ -83,6 +103,11 @@ fn result(case: &Case) -> String {
             for rows in &outcome.emitted {
                 let rows: Vec<String> = rows.iter().map(Json::to_string).collect();
                 let _ = writeln!(out, "    [{}]", rows.join(", "));
+            }
+            for rejected in &outcome.report.rejected {
+                let row = support::to_json(&sluice_sql::Value::Object(rejected.row.clone().into()));
+                let error = rejected.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
+                let _ = writeln!(out, "    {} at {}: {row}{error}", rejected.reason.as_str(), rejected.ts);
             }
             let report = &outcome.report;
             if report.n_late + report.n_bad_timestamp + report.n_failed > 0 {

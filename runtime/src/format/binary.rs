@@ -42,7 +42,7 @@ impl Decoder for BinaryDecoder {
         meta: Option<&Arc<Object>>,
         rows: &mut Vec<Row>,
     ) -> Result<(), FormatError> {
-        let object = Object::from_iter([(self.column.clone(), Value::Bytes(payload.clone()))]);
+        let object = Object::from_iter([(self.column.clone(), Value::bytes(payload.clone()))]);
         rows.push(self.slots.row(Arc::new(object), ts, meta).map_err(FormatError)?);
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Declared {
             },
             (Declared::Bytea, Value::String(text)) => {
                 let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
-                Ok(Value::Bytes(decoded.map_or_else(|_| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)))
+                Ok(Value::bytes(decoded.map_or_else(|_| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)))
             }
             (Declared::Array(element), Value::Array(values)) => {
                 let values = Arc::unwrap_or_clone(values).into_iter().enumerate();

@@ -106,7 +106,7 @@ mod tests {
             (Value::Uint(u64::MAX), "18446744073709551615"),
             (Value::string("d-1"), "d-1"),
             (Value::Bool(true), "true"),
-            (Value::Bytes(vec![b'x'].into()), "x"),
+            (Value::bytes(vec![b'x']), "x"),
         ] {
             assert_eq!(render("{{.id}}", &["id"], &[value]).as_deref(), Ok(expected));
         }

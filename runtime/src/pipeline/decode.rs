@@ -194,7 +194,7 @@ impl TwoStages {
         let mut objects = Vec::new();
         for mut outer in whole_rows(&mut *self.outer, payload)? {
             let inner = match outer.remove(&self.payload_field) {
-                Some(Value::Bytes(bytes)) => bytes,
+                Some(Value::Bytes(bytes)) => Bytes::clone(&bytes),
                 Some(Value::String(text)) => {
                     let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
                     decoded.map_or_else(|_| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::value::{Timestamp, WindowRange};
+use crate::value::{Object, Timestamp, WindowRange};
 
 /// What an expression may read besides its row. Time and randomness come in here and nowhere else, so that a run can be
 /// repeated.
@@ -49,6 +49,43 @@ pub struct Report {
     pub n_failed: u64,
     /// The newest failure, with the expression's place in the statement.
     pub last_error: Option<Arc<str>>,
+    /// What was left out, row by row, if the rule's options ask for it (`RuleOptions::keep_rejected`).
+    pub rejected: Vec<Rejected>,
+}
+
+/// A row that was left out.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Why.
+    pub reason: RejectReason,
+    /// Its time, as far as it has one.
+    pub ts: Timestamp,
+    /// What went wrong, with the expression's place in the statement; nothing is wrong with a late row.
+    pub error: Option<Arc<str>>,
+    /// The columns that the rule reads. Without any when a result failed that is more than one row.
+    pub row: Object,
+}
+
+/// Why a row was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// It is older than the watermark.
+    Late,
+    /// It has no usable timestamp, or one too far ahead of the clock.
+    BadTimestamp,
+    /// An expression failed on it.
+    Error,
+}
+
+impl RejectReason {
+    /// The word in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RejectReason::Late => "late",
+            RejectReason::BadTimestamp => "bad_timestamp",
+            RejectReason::Error => "error",
+        }
+    }
 }
 
 impl RuleContext {

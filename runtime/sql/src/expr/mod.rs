@@ -22,7 +22,7 @@ use crate::value::Value;
 use crate::value::datetime::{self, Format};
 
 pub(crate) use compare::sort_order;
-pub use context::{EvalContext, Props, Report, RuleContext};
+pub use context::{EvalContext, Props, RejectReason, Rejected, Report, RuleContext};
 pub(crate) use eval::{Args, Failure, Fields, Scope, eval_args, null_result, with_args};
 pub(crate) use like::LikePattern;
 

@@ -56,7 +56,7 @@ pub(super) fn functions() -> Vec<Function> {
             .with_row()
             .docs(
                 "With `true` the whole rows, of those with the same value the first. With `false` the last row if its \
-                 value did not occur before it, else null. Rows where the value is null are passed over.",
+                 value did not occur before it, else null. Null is a value like others.",
                 &[
                     ex!("deduplicate(a, true)", "{\"a\":1}\n{\"a\":2}\n{\"a\":1}", "[{\"a\":1},{\"a\":2}]"),
                     ex!("deduplicate(a, false)", "{\"a\":1}\n{\"a\":2}", "{\"a\":2}"),
@@ -361,7 +361,8 @@ impl Fold for Deduplicate {
     fn add(&mut self, args: &[Value]) -> Result<(), EvalError> {
         self.all = bool(args, 1)?;
         let (value, row) = (arg(args, 0), arg(args, 2));
-        let is_new = !value.is_null() && self.seen.insert(value);
+        // A missing value is null.
+        let is_new = self.seen.insert(if value.is_null() { &Value::Null } else { value });
         if is_new {
             self.firsts.push(row.clone());
         }

@@ -46,7 +46,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::scalar("decode", &[String, StringLiteral], gives::bytes, |args, _| {
             base64_only(args)?;
             let bytes = STANDARD.decode(string(args, 0)?);
-            bytes.map(|bytes| Value::Bytes(bytes.into())).map_err(|_| expected("base64", arg(args, 0)))
+            bytes.map(Value::bytes).map_err(|_| expected("base64", arg(args, 0)))
         })
         .null(Null)
         .docs(
@@ -128,7 +128,7 @@ fn base64_only(args: &[Value]) -> Result<(), EvalError> {
 fn bytes(args: &[Value]) -> Result<Option<Bytes>, EvalError> {
     match arg(args, 0) {
         value if value.is_null() => Ok(None),
-        Value::Bytes(bytes) => Ok(Some(bytes.clone())),
+        Value::Bytes(bytes) => Ok(Some(Bytes::clone(bytes))),
         Value::String(text) => Ok(Some(Bytes::copy_from_slice(text.as_bytes()))),
         value => Err(expected("a string or bytea", value)),
     }
@@ -148,7 +148,7 @@ fn compress(bytes: &[u8], method: &str) -> Result<Value, EvalError> {
         "zstd" => zstd::stream::read::Encoder::new(bytes, 0).and_then(|mut encoder| encoder.read_to_end(&mut out)),
         method => return Err(no_method(method)),
     };
-    outcome.map(|_| Value::Bytes(out.into())).map_err(|error| EvalError(format!("{method} failed: {error}")))
+    outcome.map(|_| Value::bytes(out)).map_err(|error| EvalError(format!("{method} failed: {error}")))
 }
 
 fn decompress(bytes: &[u8], method: &str) -> Result<Value, EvalError> {
@@ -162,9 +162,9 @@ fn decompress(bytes: &[u8], method: &str) -> Result<Value, EvalError> {
     };
     match decoder.take(MAX_UNPACKED_BYTES + 1).read_to_end(&mut out) {
         Ok(_) if out.len() as u64 > MAX_UNPACKED_BYTES => Err(EvalError::new("the content is larger than 64 MiB")),
-        Ok(_) => Ok(Value::Bytes(out.into())),
+        Ok(_) => Ok(Value::bytes(out)),
         Err(_) => {
-            Err(EvalError(format!("{} is not {method} data", shown(&Value::Bytes(Bytes::copy_from_slice(bytes))))))
+            Err(EvalError(format!("{} is not {method} data", shown(&Value::bytes(Bytes::copy_from_slice(bytes))))))
         }
     }
 }

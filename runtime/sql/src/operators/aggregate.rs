@@ -199,7 +199,7 @@ pub(super) fn over_all(
     for row in rows {
         let mut scope = run.scope(row.ts, None);
         if let Err(failure) = groups.add(&[], calls, Fields::of(row), Row::default, &mut scope) {
-            run.fail(&failure);
+            run.fail(&failure, Some(row));
         }
     }
     let values = match groups.into_rows(calls, 0).pop() {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::compute::Compute;
 use super::lookup::{self, LookupAnswer, LookupRequest};
-use super::output::{Output, Run};
-use super::watermark::Watermark;
+use super::output::{Layout, Output, Run};
+use super::trigger::DedupTrigger;
+use super::watermark::{Passed, Watermark};
 use super::window::{Fired, Window};
 use super::{input, join, tail};
 use crate::expr::RuleContext;
@@ -52,6 +53,7 @@ struct Work {
     multi_columns: Vec<Box<dyn MultiColumnFunction>>,
     watermark: Option<Watermark>,
     compute: Compute,
+    trigger: DedupTrigger,
     window: Option<Window>,
     /// The rows of scan tables, by input.
     tables: Vec<VecDeque<Row>>,
@@ -75,6 +77,7 @@ impl Chain {
                 InPlace::Filter | InPlace::Nothing => {}
             }
             stages.filter.iter_mut().for_each(|filter| filter.map_slots(&map));
+            stages.inputs.iter_mut().for_each(|input| input.timestamp = input.timestamp.map(map));
         }
         let window = stages.window.as_ref().map(|window| Window::new(window, &stages.options));
         let watermark = stages.options.event_time.then(|| {
@@ -97,6 +100,7 @@ impl Chain {
             multi_columns: multi_columns.collect(),
             watermark,
             compute: Compute::new(&stages.computed),
+            trigger: DedupTrigger::default(),
             window,
             tables: stages.inputs.iter().map(|_| VecDeque::new()).collect(),
             ended: vec![false; stages.inputs.len()],
@@ -120,17 +124,26 @@ impl Chain {
 
     /// Takes rows of input `input`, in order of arrival, and appends what they cause to `out`. Failures and late rows are
     /// counted in `ctx.report`.
-    pub fn push(&mut self, input: usize, batch: &Batch, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+    pub fn push(&mut self, input: usize, batch: &Arc<Batch>, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
         let mut output = self.output();
-        let Chain { stages, gather, in_place, work, .. } = self;
+        let Chain { stages, gather, in_place, wide, work, .. } = self;
         let (Some(stage), Some(gather)) = (stages.inputs.get(input), gather.get(input)) else { return };
-        let mut flow = work.flow(stages, ctx, &mut output);
-        for row in &batch.rows {
-            if *in_place == InPlace::Nothing {
+        let mut flow = work.flow(stages, wide, ctx, &mut output);
+        if *in_place == InPlace::Nothing {
+            for row in &batch.rows {
                 let row = Row { ts: row.ts, values: gathered(row, gather, stage.first_slot) };
                 flow.row_in(input, stage, row);
-            } else {
-                flow.row_in_place(row, *in_place, gather);
+            }
+        } else {
+            let place = Place { in_place: *in_place, gather };
+            if let Some(watermark) = flow.watermark {
+                watermark.begin_batch(batch);
+            }
+            for (row_idx, row) in batch.rows.iter().enumerate() {
+                match flow.watermark {
+                    Some(_) => flow.row_in_place_in_time(row_idx, row, stage, place),
+                    None => flow.row_in_place(row, row.ts, place),
+                }
             }
         }
         self.finish(output, out);
@@ -140,11 +153,13 @@ impl Chain {
     pub fn tick(&mut self, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
         let mut output = self.output();
         let now = ctx.now;
-        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let place = Place::first(self.in_place, &self.gather);
+        let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
+        flow.advance_trigger(now);
         match flow.watermark {
             Some(watermark) => {
                 watermark.check_idle(now);
-                flow.advance_watermark();
+                flow.advance_watermark(place);
             }
             None => flow.advance_window(now),
         }
@@ -154,18 +169,19 @@ impl Chain {
     /// When `tick` is wanted next; `None` while no timer runs.
     pub fn next_timer(&self) -> Option<Timestamp> {
         match (&self.work.watermark, &self.work.window) {
-            (Some(watermark), _) => watermark.next_timer(),
+            (Some(watermark), _) => watermark.next_timer().into_iter().chain(self.work.trigger.next_timer()).min(),
             (None, Some(window)) => window.next_timer(),
-            (None, None) => None,
+            (None, None) => self.work.trigger.next_timer(),
         }
     }
 
     /// Nothing older than `watermark` comes any more: moves event time on by itself, without a row.
     pub fn advance_watermark(&mut self, watermark: Timestamp, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
         let mut output = self.output();
-        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let place = Place::first(self.in_place, &self.gather);
+        let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         if let Some(watermark) = flow.watermark.as_mut().and_then(|own| own.move_to(watermark)) {
-            flow.release();
+            flow.release(place);
             flow.advance_window(watermark);
         }
         self.finish(output, out);
@@ -181,13 +197,14 @@ impl Chain {
         let flushes = all_ended && self.stages.options.flush_at_end && !self.work.flushed;
         self.work.flushed |= flushes;
         let mut output = self.output();
-        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let place = Place::first(self.in_place, &self.gather);
+        let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         if let Some(watermark) = flow.watermark {
             watermark.end_input(input);
-            flow.advance_watermark();
+            flow.advance_watermark(place);
         }
         if flushes {
-            flow.flush();
+            flow.flush(place);
         }
         self.finish(output, out);
     }
@@ -196,7 +213,7 @@ impl Chain {
     pub fn lookup_keys(&mut self, lookup: usize, batch: &Batch, ctx: &mut RuleContext) -> LookupRequest {
         let mut output = Output::new(true);
         let Some(stage) = self.stages.lookups.get(lookup) else { return LookupRequest::default() };
-        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         lookup::keys(stage, &batch.rows, &mut flow.run)
     }
 
@@ -213,7 +230,7 @@ impl Chain {
         let Some(stage) = self.stages.lookups.get(lookup) else { return };
         let is_last = lookup + 1 == self.stages.lookups.len();
         let mut output = Output::new(false);
-        let mut flow = self.work.flow(&self.stages, ctx, &mut output);
+        let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         let Batch { rows, emissions, .. } = batch;
         let n_rows = rows.len();
         let mut rows = rows.into_iter().zip(&request.row_keys);
@@ -269,8 +286,7 @@ impl Chain {
 /// Decides how far rows get without being copied.
 fn in_place(stages: &Stages) -> InPlace {
     let [input] = stages.inputs.as_slice() else { return InPlace::Nothing };
-    let plain = !stages.options.event_time
-        && stages.computed.is_empty()
+    let plain = stages.computed.is_empty()
         && stages.joins.is_empty()
         && input.strict.is_empty()
         && input.filter.is_none()
@@ -287,10 +303,13 @@ fn in_place(stages: &Stages) -> InPlace {
         && tail.row_numbers.is_empty()
         && tail.limit.is_none()
         && tail.expand.is_none()
+        && stages.trigger.is_none()
         && stages.lookups.is_empty();
     match &stages.window {
         Some(window) if window.incremental => InPlace::Accumulate,
         None if only_items => InPlace::Project,
+        // What is held back anyway is copied sooner or later.
+        _ if stages.options.event_time => InPlace::Nothing,
         _ => InPlace::Filter,
     }
 }
@@ -305,10 +324,17 @@ fn gathered(row: &Row, gather: &[usize], first_slot: usize) -> Vec<Value> {
 
 impl Work {
     /// The state with its surroundings, ready to take rows.
-    fn flow<'a>(&'a mut self, stages: &'a Stages, rule: &'a mut RuleContext, out: &'a mut Output) -> Flow<'a> {
-        let Work { states, multi_columns, watermark, compute, window, tables, .. } = self;
-        let run = Run { stages, states, multi_columns, rule, out };
-        Flow { run, watermark, compute, window, tables }
+    fn flow<'a>(
+        &'a mut self,
+        stages: &'a Stages,
+        wide: &'a Schema,
+        rule: &'a mut RuleContext,
+        out: &'a mut Output,
+    ) -> Flow<'a> {
+        let Work { states, multi_columns, watermark, compute, trigger, window, tables, .. } = self;
+        let layout = Layout { columns: wide, places: None };
+        let run = Run { stages, states, multi_columns, rule, out, layout };
+        Flow { run, watermark, compute, trigger, window, tables }
     }
 }
 
@@ -317,46 +343,84 @@ struct Flow<'a> {
     run: Run<'a>,
     watermark: &'a mut Option<Watermark>,
     compute: &'a mut Compute,
+    trigger: &'a mut DedupTrigger,
     window: &'a mut Option<Window>,
     tables: &'a mut [VecDeque<Row>],
 }
 
-impl Flow<'_> {
-    /// A row of the only input, where it is.
-    fn row_in_place(&mut self, row: &Row, in_place: InPlace, gather: &[usize]) {
+/// What can be done with rows where they are, and where their slots are there.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    in_place: InPlace,
+    gather: &'a [usize],
+}
+
+impl<'a> Place<'a> {
+    /// That of the only input.
+    fn first(in_place: InPlace, gather: &'a [Vec<usize>]) -> Self {
+        Place { in_place, gather: gather.first().map_or(&[], Vec::as_slice) }
+    }
+}
+
+impl<'a> Flow<'a> {
+    /// A row of the only input, where it is; its time is `ts`.
+    fn row_in_place(&mut self, row: &Row, ts: Timestamp, place: Place<'a>) {
         let stages = self.run.stages;
-        if in_place == InPlace::Accumulate {
-            self.advance_window(row.ts);
-        }
-        if let Some(filter) = &stages.filter
-            && !self.run.test(filter, row)
+        let Place { in_place, gather } = place;
+        if in_place == InPlace::Accumulate
+            && let Some(window) = self.window
         {
-            return;
+            let mut fired = Vec::new();
+            window.advance_to_row(ts, &mut self.run, &mut fired);
+            self.fire(fired);
         }
+        self.run.layout.places = Some(gather);
+        let passes = stages.filter.as_ref().is_none_or(|filter| self.run.test_at(filter, row, ts));
         match in_place {
-            InPlace::Project => match tail::project(&row.values, row.ts, None, &mut self.run) {
+            _ if !passes => {}
+            InPlace::Project => match tail::project(&row.values, ts, None, &mut self.run) {
                 Ok(row) => {
                     self.run.out.push(row);
                     self.run.out.close_row();
                 }
-                Err(failure) => self.run.fail(&failure),
+                Err(failure) => self.run.fail(&failure, Some(row)),
             },
             InPlace::Accumulate => {
                 if let Some(window) = self.window {
-                    let first = || Row { ts: row.ts, values: gathered(row, gather, 0) };
-                    window.accumulate(row, first, &mut self.run);
+                    let first = || Row { ts, values: gathered(row, gather, 0) };
+                    window.accumulate(row, ts, first, &mut self.run);
                 }
             }
             InPlace::Filter | InPlace::Nothing => {
-                self.enter(0, Row { ts: row.ts, values: gathered(row, gather, 0) });
+                self.run.layout.places = None;
+                self.enter(0, Row { ts, values: gathered(row, gather, 0) });
             }
         }
+        self.run.layout.places = None;
+    }
+
+    /// A row of the only input, where it is, that waits for the watermark.
+    fn row_in_place_in_time(&mut self, row_idx: usize, row: &Row, stage: &InputStage, place: Place<'a>) {
+        let max_ahead = self.run.stages.options.max_ahead_ms;
+        let (now, rule) = (self.run.rule.now, &*self.run.rule);
+        let time = input::event_time(stage, row, max_ahead, rule);
+        if let (Ok(ts), Some(watermark)) = (&time, self.watermark.as_mut())
+            && watermark.insert_in_place(row_idx, *ts, now)
+        {
+            return self.advance_watermark(place);
+        }
+        self.run.layout.places = Some(place.gather);
+        match time {
+            Ok(ts) => self.run.late(row, ts),
+            Err(error) => self.run.bad_timestamp(error.to_string().into(), row),
+        }
+        self.run.layout.places = None;
     }
 
     /// A row of any input, as it arrives.
     fn row_in(&mut self, input: usize, stage: &InputStage, mut row: Row) {
         if let Err(error) = input::validate(stage, &mut row, self.run.rule) {
-            return self.run.fail_with(error.to_string().into());
+            return self.run.fail_with(error.to_string().into(), Some(&row));
         }
         if let Some(retain) = stage.retain {
             if let Some(table) = self.tables.get_mut(input) {
@@ -367,33 +431,34 @@ impl Flow<'_> {
             return;
         }
         let Some(watermark) = self.watermark else { return self.row(input, row) };
-        match input::event_time(stage, &row, self.run.rule) {
+        match input::event_time(stage, &row, self.run.stages.options.max_ahead_ms, self.run.rule) {
             Ok(ts) => row.ts = ts,
-            Err(error) => {
-                self.run.rule.report.n_bad_timestamp += 1;
-                self.run.rule.report.last_error = Some(error.to_string().into());
-                if self.run.stages.options.send_error {
-                    self.run.out.error(error.to_string().into());
-                }
-                return;
-            }
+            Err(error) => return self.run.bad_timestamp(error.to_string().into(), &row),
         }
-        if !watermark.insert(input, row, self.run.rule.now) {
-            self.run.rule.report.n_late += 1;
+        if let Some(late) = watermark.insert(input, row, self.run.rule.now) {
+            self.run.late(&late, late.ts);
         }
-        self.advance_watermark();
+        self.advance_watermark(Place { in_place: InPlace::Nothing, gather: &[] });
     }
 
     /// Lets out what the watermark has passed, then tells the window.
-    fn advance_watermark(&mut self) {
+    fn advance_watermark(&mut self, place: Place<'a>) {
         let Some(watermark) = self.watermark.as_mut().and_then(Watermark::advance) else { return };
-        self.release();
+        self.release(place);
         self.advance_window(watermark);
     }
 
-    fn release(&mut self) {
-        while let Some((input, row)) = self.watermark.as_mut().and_then(Watermark::pop) {
-            self.row(input, row);
+    fn release(&mut self, place: Place<'a>) {
+        let mut batch = None;
+        while let Some(passed) = self.watermark.as_mut().and_then(|watermark| watermark.pop(&mut batch)) {
+            match passed {
+                Passed::Own(input, row) => self.row(input, row),
+                Passed::In(ts, row_idx) => {
+                    if let Some(row) = batch.as_ref().and_then(|(_, batch)| batch.rows.get(row_idx)) {
+                        self.row_in_place(row, ts, place);
+                    }
+                }
+            }
         }
     }
 
@@ -401,7 +466,7 @@ impl Flow<'_> {
     fn row(&mut self, input: usize, mut row: Row) {
         let stages = self.run.stages;
         if let Err(failure) = self.compute.add(&stages.computed, &mut row, &mut self.run) {
-            return self.run.fail(&failure);
+            return self.run.fail(&failure, Some(&row));
         }
         let filters =
             stages.inputs.get(input).and_then(|input| input.filter.as_ref()).into_iter().chain(&stages.filter);
@@ -415,6 +480,12 @@ impl Flow<'_> {
 
     /// A row that counts: into the window, or on as a collection of one.
     fn enter(&mut self, input: usize, row: Row) {
+        let stages = self.run.stages;
+        if let Some(stage) = &stages.trigger {
+            let mut released = Vec::new();
+            self.trigger.insert(stage, row, &mut self.run, &mut released);
+            return released.into_iter().for_each(|row| self.collection(vec![(input, row)], None));
+        }
         match self.window {
             None => self.collection(vec![(input, row)], None),
             Some(window) => {
@@ -422,6 +493,15 @@ impl Flow<'_> {
                 window.insert(input, row, &mut self.run, &mut fired);
                 self.fire(fired);
             }
+        }
+    }
+
+    fn advance_trigger(&mut self, clock: Timestamp) {
+        let stages = self.run.stages;
+        if let Some(stage) = &stages.trigger {
+            let mut released = Vec::new();
+            self.trigger.advance(stage, clock, &mut released);
+            released.into_iter().for_each(|row| self.collection(vec![(0, row)], None));
         }
     }
 
@@ -434,10 +514,16 @@ impl Flow<'_> {
     }
 
     /// The end of all input: everything that is still open comes out.
-    fn flush(&mut self) {
+    fn flush(&mut self, place: Place<'a>) {
         if let Some(watermark) = self.watermark {
             watermark.finish();
-            self.release();
+            self.release(place);
+        }
+        let stages = self.run.stages;
+        if let Some(stage) = &stages.trigger {
+            let mut released = Vec::new();
+            self.trigger.flush(stage, &mut released);
+            released.into_iter().for_each(|row| self.collection(vec![(0, row)], None));
         }
         if let Some(window) = self.window {
             let mut fired = Vec::new();

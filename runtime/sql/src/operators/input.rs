@@ -41,8 +41,13 @@ fn converted(stage: &InputStage, value: &Value, ty: &Type, rule: &RuleContext) -
     })
 }
 
-/// The row's event time, from its timestamp column.
-pub(super) fn event_time(stage: &InputStage, row: &Row, rule: &RuleContext) -> Result<Timestamp, EvalError> {
+/// The row's event time, from its timestamp column; not further ahead of the clock than `max_ahead`.
+pub(super) fn event_time(
+    stage: &InputStage,
+    row: &Row,
+    max_ahead: Option<Timestamp>,
+    rule: &RuleContext,
+) -> Result<Timestamp, EvalError> {
     let Some(slot) = stage.timestamp else { return Ok(row.ts) };
     let ts = match row.get(slot) {
         Value::Int(ts) => *ts,
@@ -52,6 +57,14 @@ pub(super) fn event_time(stage: &InputStage, row: &Row, rule: &RuleContext) -> R
     };
     if !TIMES.contains(&ts) {
         return Err(EvalError::new(format!("the timestamp {ts} is not within the years 1 to 9999")));
+    }
+    if let Some(max_ahead) = max_ahead
+        && ts > rule.now.saturating_add(max_ahead)
+    {
+        let ahead = ts.saturating_sub(rule.now);
+        return Err(EvalError::new(format!(
+            "the timestamp {ts} is {ahead} ms ahead of the clock, more than {max_ahead}"
+        )));
     }
     Ok(ts)
 }

@@ -61,7 +61,7 @@ fn pair(
     let holds = match &stage.on {
         None => true,
         Some(on) => on.test(Fields::of(&row), &mut run.scope(ts, None)).unwrap_or_else(|failure| {
-            run.fail(&failure);
+            run.fail(&failure, Some(&row));
             false
         }),
     };

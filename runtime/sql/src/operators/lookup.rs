@@ -64,7 +64,7 @@ pub(super) fn keys(stage: &LookupStage, rows: &[Row], run: &mut Run<'_>) -> Look
             Ok(values) if values.iter().any(Value::is_null) => None,
             Ok(values) => Some(values),
             Err(failure) => {
-                run.fail(&failure);
+                run.fail(&failure, Some(row));
                 None
             }
         };

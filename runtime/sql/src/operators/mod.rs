@@ -14,6 +14,7 @@ mod join;
 mod lookup;
 mod output;
 mod tail;
+mod trigger;
 mod watermark;
 mod window;
 

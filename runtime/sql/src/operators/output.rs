@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::expr::{EvalContext, Failure, Fields, RuleContext, Scope};
+use crate::expr::{EvalContext, Failure, Fields, RejectReason, Rejected, RuleContext, Scope};
 use crate::function::{MultiColumnFunction, StatefulFunction};
 use crate::plan::stages::Stages;
-use crate::value::{Batch, Emission, Emissions, Row, Schema, Timestamp, WindowRange};
+use crate::value::{Batch, Emission, Emissions, Object, Row, Schema, Timestamp, WindowRange};
 
 /// Results in the making: rows, and how they fall into emissions.
 #[derive(Default)]
@@ -74,6 +74,29 @@ pub(super) struct Run<'a> {
     pub rule: &'a mut RuleContext,
     /// Where results go.
     pub out: &'a mut Output,
+    /// What the slots of rows are, for rows that are left out.
+    pub layout: Layout<'a>,
+}
+
+/// What the slots of rows are.
+#[derive(Clone, Copy)]
+pub(super) struct Layout<'a> {
+    /// The columns of all inputs, in the order of their slots.
+    pub columns: &'a Schema,
+    /// Where they are in rows that are looked at as they come; none for rows of the plan's own layout.
+    pub places: Option<&'a [usize]>,
+}
+
+impl Layout<'_> {
+    fn object(self, row: &Row) -> Object {
+        match self.places {
+            None => self.columns.to_object(row),
+            Some(places) => {
+                let values = places.iter().map(|place| row.get(*place).clone()).collect();
+                self.columns.to_object(&Row { ts: row.ts, values })
+            }
+        }
+    }
 }
 
 impl Run<'_> {
@@ -84,10 +107,15 @@ impl Run<'_> {
 
     /// Tests a condition on a row. A failure is reported and counts as false.
     pub fn test(&mut self, condition: &crate::expr::Expr, row: &Row) -> bool {
-        match condition.test(Fields::of(row), &mut self.scope(row.ts, None)) {
+        self.test_at(condition, row, row.ts)
+    }
+
+    /// As [`test`](Self::test), for a row whose event time is not the one that it carries.
+    pub fn test_at(&mut self, condition: &crate::expr::Expr, row: &Row, ts: Timestamp) -> bool {
+        match condition.test(Fields::of(row), &mut self.scope(ts, None)) {
             Ok(holds) => holds,
             Err(failure) => {
-                self.fail(&failure);
+                self.fail(&failure, Some(row));
                 false
             }
         }
@@ -102,16 +130,41 @@ impl Run<'_> {
         })
     }
 
-    /// Counts and reports a row that an expression failed on.
-    pub fn fail(&mut self, failure: &Failure) {
-        self.fail_with(failure.to_string().into());
+    /// Counts and reports a row that an expression failed on; no row if it was about more than one.
+    pub fn fail(&mut self, failure: &Failure, row: Option<&Row>) {
+        self.fail_with(failure.to_string().into(), row);
     }
 
     /// As [`fail`](Self::fail), with a text.
-    pub fn fail_with(&mut self, text: Arc<str>) {
-        let report = &mut self.rule.report;
-        report.n_failed += 1;
-        report.last_error = Some(Arc::clone(&text));
+    pub fn fail_with(&mut self, text: Arc<str>, row: Option<&Row>) {
+        self.rule.report.n_failed += 1;
+        let ts = row.map_or(self.rule.now, |row| row.ts);
+        self.reject(RejectReason::Error, ts, Some(&text), row);
+        self.error(text);
+    }
+
+    /// Counts a row without a usable timestamp.
+    pub fn bad_timestamp(&mut self, text: Arc<str>, row: &Row) {
+        self.rule.report.n_bad_timestamp += 1;
+        self.reject(RejectReason::BadTimestamp, row.ts, Some(&text), Some(row));
+        self.error(text);
+    }
+
+    /// Counts a late row of time `ts`.
+    pub fn late(&mut self, row: &Row, ts: Timestamp) {
+        self.rule.report.n_late += 1;
+        self.reject(RejectReason::Late, ts, None, Some(row));
+    }
+
+    fn reject(&mut self, reason: RejectReason, ts: Timestamp, error: Option<&Arc<str>>, row: Option<&Row>) {
+        if self.stages.options.keep_rejected {
+            let row = row.map(|row| self.layout.object(row)).unwrap_or_default();
+            self.rule.report.rejected.push(Rejected { reason, ts, error: error.cloned(), row });
+        }
+    }
+
+    fn error(&mut self, text: Arc<str>) {
+        self.rule.report.last_error = Some(Arc::clone(&text));
         if self.stages.options.send_error {
             self.out.error(text);
         }

@@ -17,7 +17,7 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
     if !tail.where_aggregates.is_empty() && !rows.is_empty() {
         match over_all(&tail.where_aggregates, &rows, run) {
             Ok(values) => add_to_all(&mut rows, &values),
-            Err(failure) => return run.fail(&failure),
+            Err(failure) => return run.fail(&failure, None),
         }
     }
     if let Some(filter) = &tail.filter {
@@ -30,7 +30,7 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
         if !tail.aggregates.is_empty() && !rows.is_empty() {
             match over_all(&tail.aggregates, &rows, run) {
                 Ok(values) => add_to_all(&mut rows, &values),
-                Err(failure) => return run.fail(&failure),
+                Err(failure) => return run.fail(&failure, None),
             }
         }
         if let Some(having) = &tail.having {
@@ -51,7 +51,7 @@ pub(super) fn collection(mut rows: Vec<Row>, window: Option<WindowRange>, run: &
         let mut scope = run.scope(row.ts, window);
         if let Err(failure) = groups.add(&tail.group_by, &tail.aggregates, Fields::of(row), || row.clone(), &mut scope)
         {
-            run.fail(&failure);
+            run.fail(&failure, Some(row));
         }
     }
     self::groups(groups, ts, window, run);
@@ -75,7 +75,7 @@ pub(super) fn groups(groups: Groups, ts: Timestamp, window: Option<WindowRange>,
         }
     }
     if let Some(failure) = rows.iter_mut().find_map(|(_, failure)| failure.take()) {
-        return run.fail(&failure);
+        return run.fail(&failure, None);
     }
     results(rows.into_iter().map(|(row, _)| row).collect(), window, run);
 }
@@ -114,10 +114,10 @@ fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
                         let room = limit - (run.out.n_rows() - before);
                         rows.into_iter().take(room).for_each(|row| push(row, run));
                     }
-                    Err(error) => run.fail(&Failure { error, span: expand.span }),
+                    Err(error) => run.fail(&Failure { error, span: expand.span }, Some(row)),
                 },
             },
-            Err(failure) => run.fail(&failure),
+            Err(failure) => run.fail(&failure, Some(row)),
         }
     }
     if !tail.per_row && (was_empty || run.out.n_rows() > before) {
@@ -135,7 +135,7 @@ fn push(row: Row, run: &mut Run<'_>) {
 fn holds(condition: &Expr, row: &Row, window: Option<WindowRange>, run: &mut Run<'_>) -> bool {
     let outcome = condition.test(Fields::of(row), &mut run.scope(row.ts, window));
     outcome.unwrap_or_else(|failure| {
-        run.fail(&failure);
+        run.fail(&failure, Some(row));
         false
     })
 }
@@ -262,7 +262,7 @@ fn sorted(rows: Vec<Row>, order_by: &[SortKey], window: Option<WindowRange>, run
             let value = match outcome {
                 Ok(value) => value,
                 Err(failure) => {
-                    run.fail(&failure);
+                    run.fail(&failure, Some(&row));
                     continue 'rows;
                 }
             };
@@ -271,7 +271,7 @@ fn sorted(rows: Vec<Row>, order_by: &[SortKey], window: Option<WindowRange>, run
                 if sort_order(first, &value).is_none() {
                     let message =
                         format!("ORDER BY can't compare a {} with a {}", first.kind_name(), value.kind_name());
-                    run.fail(&Failure { error: EvalError::new(message), span: key.expr.span });
+                    run.fail(&Failure { error: EvalError::new(message), span: key.expr.span }, Some(&row));
                     continue 'rows;
                 }
             }

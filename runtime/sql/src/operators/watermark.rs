@@ -1,8 +1,9 @@
 //! Event time: rows are held back until the watermark passes them, then let out in the order of their time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::value::{Row, Timestamp};
+use crate::value::{Batch, Row, Timestamp};
 
 /// How many rows are held back at most. Beyond that the oldest go on, and what is older than they comes late: a stream that
 /// is silent must not fill the memory with the rows of another.
@@ -21,7 +22,33 @@ pub(super) struct Watermark {
     inputs: Vec<InputTime>,
     current: Timestamp,
     /// By event time, then by arrival.
-    held: VecDeque<(usize, Row)>,
+    held: VecDeque<Held>,
+    /// The batches that held rows are still in, with the number of them; the newest one may have none.
+    batches: VecDeque<(Arc<Batch>, usize)>,
+    /// The number of the first one.
+    first_batch: u64,
+}
+
+/// A row that waits.
+struct Held {
+    ts: Timestamp,
+    row: HeldRow,
+}
+
+/// Where it is.
+enum HeldRow {
+    /// Here, with its input.
+    Own(usize, Row),
+    /// Where it came: the batch's number and the row's place. Only rows of the first input.
+    In(u64, u32),
+}
+
+/// A row that the watermark has passed.
+pub(super) enum Passed {
+    /// With its input.
+    Own(usize, Row),
+    /// Its time and its place in the batch that was let out last.
+    In(Timestamp, usize),
 }
 
 struct InputTime {
@@ -44,32 +71,87 @@ impl Watermark {
             inputs: counts.iter().map(input).collect(),
             current: Timestamp::MIN,
             held: VecDeque::new(),
+            batches: VecDeque::new(),
+            first_batch: 0,
         }
     }
 
-    /// Takes a row. False if it is late.
-    pub fn insert(&mut self, input: usize, row: Row, now: Timestamp) -> bool {
+    /// Takes a row. It comes back if it is late.
+    pub fn insert(&mut self, input: usize, row: Row, now: Timestamp) -> Option<Row> {
         let ts = row.ts;
+        if !self.sees(input, ts, now) {
+            return Some(row);
+        }
+        self.hold(Held { ts, row: HeldRow::Own(input, row) });
+        None
+    }
+
+    /// The rows of [`insert_in_place`](Self::insert_in_place) are in this batch from now on.
+    pub fn begin_batch(&mut self, batch: &Arc<Batch>) {
+        self.forget_batches(0);
+        self.batches.push_back((Arc::clone(batch), 0));
+    }
+
+    /// Takes a row of the batch, which is of the first input. False if it is late.
+    pub fn insert_in_place(&mut self, row_idx: usize, ts: Timestamp, now: Timestamp) -> bool {
+        let Some((_, n_held)) = self.batches.back_mut().filter(|_| ts >= self.current) else {
+            self.sees(0, ts, now);
+            return false;
+        };
+        *n_held += 1;
+        let batch = self.first_batch + self.batches.len() as u64 - 1;
+        self.sees(0, ts, now);
+        self.hold(Held { ts, row: HeldRow::In(batch, u32::try_from(row_idx).unwrap_or(u32::MAX)) });
+        true
+    }
+
+    /// Notes a row's time. False if it is late.
+    fn sees(&mut self, input: usize, ts: Timestamp, now: Timestamp) -> bool {
         self.started.get_or_insert(now);
         if let Some(time) = self.inputs.get_mut(input) {
             time.newest = time.newest.max(ts);
             time.seen = Some(now);
             time.idle = time.ended;
         }
-        if ts < self.current {
-            return false;
-        }
-        let place = match self.held.back() {
-            Some((_, last)) if last.ts > ts => self.held.partition_point(|(_, held)| held.ts <= ts),
-            _ => self.held.len(),
-        };
-        self.held.insert(place, (input, row));
-        true
+        ts >= self.current
     }
 
-    /// The next row that the watermark has passed.
-    pub fn pop(&mut self) -> Option<(usize, Row)> {
-        if self.held.front()?.1.ts <= self.current { self.held.pop_front() } else { None }
+    fn hold(&mut self, new: Held) {
+        match self.held.back() {
+            Some(last) if last.ts > new.ts => {
+                let place = self.held.partition_point(|held| held.ts <= new.ts);
+                self.held.insert(place, new);
+            }
+            _ => self.held.push_back(new),
+        }
+    }
+
+    /// Lets go of batches that no row is held in, but for the last `n_kept`.
+    fn forget_batches(&mut self, n_kept: usize) {
+        while self.batches.len() > n_kept && self.batches.front().is_some_and(|(_, n_held)| *n_held == 0) {
+            self.batches.pop_front();
+            self.first_batch += 1;
+        }
+    }
+
+    /// The next row that the watermark has passed. `batch` is the batch of the row before, and becomes that of this one.
+    pub fn pop(&mut self, batch: &mut Option<(u64, Arc<Batch>)>) -> Option<Passed> {
+        if self.held.front()?.ts > self.current {
+            return None;
+        }
+        let Held { ts, row } = self.held.pop_front()?;
+        match row {
+            HeldRow::Own(input, row) => Some(Passed::Own(input, row)),
+            HeldRow::In(number, row_idx) => {
+                let (held_in, n_held) = self.batches.get_mut(usize::try_from(number - self.first_batch).ok()?)?;
+                *n_held -= 1;
+                if batch.as_ref().is_none_or(|(known, _)| *known != number) {
+                    *batch = Some((number, Arc::clone(held_in)));
+                }
+                self.forget_batches(1);
+                Some(Passed::In(ts, row_idx as usize))
+            }
+        }
     }
 
     /// Moves the watermark on as far as the rows so far allow. The new one, if it has moved.
@@ -77,8 +159,8 @@ impl Watermark {
         let newest = self.inputs.iter().filter(|input| !input.idle).map(|input| input.newest).min()?;
         let mut watermark = newest.saturating_sub(self.tolerance);
         let n_over = self.held.len().saturating_sub(MAX_HELD);
-        if let Some((_, row)) = n_over.checked_sub(1).and_then(|last_over| self.held.get(last_over)) {
-            watermark = watermark.max(row.ts);
+        if let Some(held) = n_over.checked_sub(1).and_then(|last_over| self.held.get(last_over)) {
+            watermark = watermark.max(held.ts);
         }
         self.move_to(watermark)
     }
@@ -131,21 +213,28 @@ mod tests {
     }
 
     fn passed(watermark: &mut Watermark) -> Vec<Timestamp> {
-        std::iter::from_fn(|| watermark.pop()).map(|(_, row)| row.ts).collect()
+        let mut batch = None;
+        let passed = std::iter::from_fn(|| watermark.pop(&mut batch));
+        passed
+            .map(|passed| match passed {
+                Passed::Own(_, row) => row.ts,
+                Passed::In(ts, _) => ts,
+            })
+            .collect()
     }
 
     #[test]
     fn slowest_stream_counts() {
         let mut watermark = Watermark::new(10, None, &[true, true]);
-        assert!(watermark.insert(0, row(100), 0));
+        assert!(watermark.insert(0, row(100), 0).is_none());
         assert_eq!(watermark.advance(), None, "the second stream has sent nothing");
-        assert!(watermark.insert(1, row(50), 0));
+        assert!(watermark.insert(1, row(50), 0).is_none());
         assert_eq!(watermark.advance(), Some(40));
-        assert!(watermark.insert(1, row(115), 0));
+        assert!(watermark.insert(1, row(115), 0).is_none());
         assert_eq!(watermark.advance(), Some(90));
         assert_eq!(passed(&mut watermark), [50]);
-        assert!(!watermark.insert(0, row(89), 0), "late");
-        assert!(watermark.insert(0, row(90), 0), "a row at the watermark is not late");
+        assert!(watermark.insert(0, row(89), 0).is_some(), "late");
+        assert!(watermark.insert(0, row(90), 0).is_none(), "a row at the watermark is not late");
         assert_eq!(passed(&mut watermark), [90]);
     }
 
@@ -154,14 +243,14 @@ mod tests {
         let mut watermark = Watermark::new(0, Some(1000), &[true, true, false]);
         assert_eq!(watermark.next_timer(), Some(0));
         watermark.check_idle(5000);
-        assert!(watermark.insert(0, row(100), 5000));
+        assert!(watermark.insert(0, row(100), 5000).is_none());
         assert_eq!(watermark.advance(), None);
         assert_eq!(watermark.next_timer(), Some(6000));
         watermark.insert(0, row(200), 5999);
         watermark.check_idle(6000);
         assert_eq!(watermark.advance(), Some(200), "only the first stream counts");
-        assert!(!watermark.insert(1, row(100), 6001));
-        assert!(watermark.insert(0, row(300), 6001));
+        assert!(watermark.insert(1, row(100), 6001).is_some());
+        assert!(watermark.insert(0, row(300), 6001).is_none());
         assert_eq!(watermark.advance(), None, "the second stream is back");
     }
 
@@ -173,5 +262,29 @@ mod tests {
         }
         assert_eq!(watermark.advance(), Some(2));
         assert_eq!(passed(&mut watermark), [0, 1, 2]);
+    }
+
+    /// Rows are let out by time wherever they are, and a batch is let go of with its last row.
+    #[test]
+    fn rows_stay_in_their_batches() {
+        let mut watermark = Watermark::new(10, None, &[true]);
+        let batches = [Arc::new(Batch::default()), Arc::new(Batch::default())];
+        watermark.begin_batch(&batches[0]);
+        assert!(watermark.insert_in_place(0, 100, 0));
+        assert!(watermark.insert_in_place(1, 104, 0));
+        watermark.begin_batch(&batches[1]);
+        assert!(watermark.insert_in_place(0, 102, 0));
+        assert_eq!(watermark.advance(), Some(94));
+        assert!(!watermark.insert_in_place(1, 93, 0), "late");
+        assert!(watermark.insert_in_place(2, 113, 0));
+        assert_eq!(watermark.advance(), Some(103));
+        assert_eq!(passed(&mut watermark), [100, 102]);
+        assert_eq!(Arc::strong_count(&batches[0]), 2, "a row of it waits");
+        assert!(watermark.insert_in_place(3, 120, 0));
+        assert_eq!(watermark.advance(), Some(110));
+        assert_eq!(passed(&mut watermark), [104]);
+        assert_eq!(Arc::strong_count(&batches[0]), 1);
+        watermark.finish();
+        assert_eq!(passed(&mut watermark), [113, 120]);
     }
 }

@@ -363,7 +363,7 @@ impl<'a> Binder<'a> {
             }
         }
         let mut parts: Vec<Bound> =
-            candidates.iter().map(|source| self.column_of(*source, name, *span, true)).collect();
+            candidates.iter().map(|source| self.visible_column(*source, name, *span, true)).collect();
         match parts.len() {
             0 => Bound { expr: Expr::constant(Value::Missing, *span), ty: Type::Any },
             1 => parts.remove(0),
@@ -402,7 +402,15 @@ impl<'a> Binder<'a> {
             let error = SqlError::new(*span, message).with_suggestion(name, known.iter().map(SmolStr::as_str));
             return self.refuse(error);
         }
-        self.column_of(source, name, *span, false)
+        self.visible_column(source, name, *span, false)
+    }
+
+    /// A column of a source, missing if a `*` takes it away.
+    pub fn visible_column(&mut self, source: usize, name: &SmolStr, span: Span, perhaps: bool) -> Bound {
+        if self.sources[source].hides(name) {
+            return Bound { expr: Expr::constant(Value::Missing, span), ty: Type::Any };
+        }
+        self.column_of(source, name, span, perhaps)
     }
 
     /// A column of a source. `perhaps`: the source may not have it; a lookup table must then not be asked for it by name.
@@ -442,6 +450,13 @@ impl<'a> Binder<'a> {
     pub fn whole_row(&mut self, span: Span) -> Vec<(Option<SmolStr>, Expr)> {
         let mut parts: Vec<(Option<SmolStr>, Expr)> = Vec::new();
         for source in self.order.clone() {
+            if let Some(only) = self.sources[source].only.clone() {
+                for name in only {
+                    let column = self.column_of(source, &name, span, false);
+                    parts.push((Some(name), column.expr));
+                }
+                continue;
+            }
             if self.sources[source].is_schemaless() {
                 let slot = self.star_of(source);
                 parts.push((None, Expr::slot(slot, span)));

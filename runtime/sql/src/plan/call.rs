@@ -36,11 +36,7 @@ impl<'a> Binder<'a> {
             Body::Analytic(_) => self.analytic(call, &function, span, clause),
             Body::Window => self.row_number(call, span),
             Body::Context(context) => Bound { expr: Expr { kind: ExprKind::Context(*context), span }, ty: Type::Int },
-            Body::Trigger => {
-                let message = format!("{} has no operator yet: a rule can't use it", function.name);
-                self.refuse(SqlError::new(span, message))
-            }
-            Body::MultiColumn(_) | Body::MultiRow(_) => {
+            Body::MultiColumn(_) | Body::MultiRow(_) | Body::Trigger => {
                 let message = format!("{} must stand by itself in the select list", function.name);
                 self.refuse(SqlError::new(span, message))
             }

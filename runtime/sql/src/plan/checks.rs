@@ -34,6 +34,10 @@ impl<'a> Planner<'a> {
         if let Some(window) = &select.window {
             self.check_window(window);
         }
+        if self.options.send_meta && (select.window.is_some() || !select.joins.is_empty()) {
+            let span = select.window.as_ref().map_or(select.from.name.span, |window| window.span);
+            self.error(span, "sendMetaToSink needs rows of one source: it goes with no window and no join");
+        }
         self.check_joins();
         if self.options.event_time {
             for source_idx in 0..self.binder.sources.len() {
@@ -56,6 +60,12 @@ impl<'a> Planner<'a> {
 
     pub(super) fn check_window(&mut self, window: &ast::Window) {
         let span = window.span;
+        if self.options.sliding_v2
+            && !matches!(window.kind, ast::WindowKind::Sliding { .. } | ast::WindowKind::State { .. })
+        {
+            self.error(span, "windowVersion v2 is for sliding and state windows only");
+            return;
+        }
         let mut positive = |what: &str, value: i64| {
             if value <= 0 {
                 self.error(span, format!("the {what} of a window must be above 0, not {value}"));

@@ -41,7 +41,7 @@ impl RulePlan {
 
     /// One line per stage, in the order in which rows go through them.
     fn lines(&self) -> Vec<String> {
-        let Stages { inputs, options, computed, filter, window, joins, joined_filter, lookups, tail, .. } =
+        let Stages { inputs, options, computed, filter, trigger, window, joins, joined_filter, lookups, tail, .. } =
             &*self.stages;
         let mut lines = Vec::new();
         for (input, stage) in self.inputs.iter().zip(inputs) {
@@ -82,6 +82,10 @@ impl RulePlan {
             });
         }
         filter.iter().for_each(|filter| lines.push(format!("Filter {}", self.text(filter))));
+        if let Some(trigger) = trigger {
+            let times = [&trigger.start, &trigger.end, &trigger.now].map(|expr| self.text(expr)).join(", ");
+            lines.push(format!("Trigger dedup_trigger({times}) expire {} ms", trigger.expire));
+        }
         if let Some(window) = window {
             let mut line = match &window.kind {
                 WindowKind::Time { length, hop, .. } if length == hop => format!("Tumbling window {length} ms"),

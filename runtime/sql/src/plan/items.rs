@@ -8,13 +8,14 @@ use super::alias::{Alias, Calls};
 use super::bind::{Aggregates, Bound, Clause};
 use super::call::natural_name;
 use super::select::Planner;
-use super::stages::{Expand, Item, ItemKind, MultiColumnCall, NullOutput};
+use super::sources::Origin;
+use super::stages::{Expand, Item, ItemKind, MultiColumnCall, NullOutput, TriggerStage};
 use crate::expr::{Expr, ExprKind};
 use crate::function::{Body, Function};
 use crate::sql::ast;
 use crate::sql::ast::{Arg, SelectItem, SelectKind};
 use crate::sql::{Span, SqlError};
-use crate::value::{Column, ColumnKind, Type};
+use crate::value::{Column, ColumnKind, Type, Value};
 
 impl<'a> Planner<'a> {
     pub(super) fn collect_aliases(&mut self) {
@@ -49,6 +50,12 @@ impl<'a> Planner<'a> {
                 SelectKind::Expr(expr) => self.item(item_idx, item, expr, &mut n_anonymous),
             }
         }
+        if self.options.send_meta {
+            let slot = self.binder.meta_of(0);
+            self.output_column(ColumnKind::Field, "__meta".into(), Type::Any);
+            let expr = Expr::slot(slot, self.select.span);
+            self.items.push(Item { kind: ItemKind::Expr(expr), null: NullOutput::Omit });
+        }
         // An alias that is read elsewhere and must not be computed twice has a slot of its own; aliases are bound on demand,
         // so this is known only once all clauses are.
         self.check_names();
@@ -67,6 +74,7 @@ impl<'a> Planner<'a> {
             match function.body {
                 Body::MultiRow(_) => return self.expand(item_idx, item, call, function, name, clause),
                 Body::MultiColumn(_) => return self.multi_column(item_idx, item, call, function, clause),
+                Body::Trigger => return self.trigger(item_idx, item, call, &function, name, clause),
                 _ => {}
             }
         }
@@ -89,7 +97,7 @@ impl<'a> Planner<'a> {
     pub(super) fn is_column(&self, bound: &Bound, expr: &ast::Expr) -> bool {
         let plain = match &bound.expr.kind {
             ExprKind::Slot(slot) => self.binder.columns[*slot].kind == ColumnKind::Field,
-            ExprKind::FirstOf(_) | ExprKind::Member(..) => true,
+            ExprKind::FirstOf(_) | ExprKind::Member(..) | ExprKind::Const(Value::Missing) => true,
             _ => false,
         };
         let ast::ExprKind::Name(parts) = &expr.kind else { return false };
@@ -124,6 +132,44 @@ impl<'a> Planner<'a> {
         let slot = self.output_column(ColumnKind::Star, name.clone(), Type::Any);
         self.items.push(Item { kind: ItemKind::Expr(bound.expr), null: NullOutput::AsIs });
         self.expand = Some(Expand { item: slot, function, name, columns: Vec::new(), span: item.span });
+    }
+
+    /// `dedup_trigger(start, end, now, expire)`
+    fn trigger(
+        &mut self,
+        item_idx: usize,
+        item: &'a SelectItem,
+        call: &'a ast::Call,
+        function: &Function,
+        name: SmolStr,
+        clause: Clause,
+    ) {
+        if let Err(error) = super::call::check_args(call, function, item.span) {
+            self.binder.refuse(error);
+            return;
+        }
+        if self.trigger.is_some() {
+            return self.error(item.span, format!("only one {} is possible", function.name));
+        }
+        if self.select.window.is_some() || !self.select.joins.is_empty() {
+            return self.error(
+                item.span,
+                format!("{} is about single rows: it goes with no window and no join", function.name),
+            );
+        }
+        let [Arg::Expr(start), Arg::Expr(end), Arg::Expr(now), Arg::Expr(expire)] = call.args.as_slice() else {
+            return;
+        };
+        let Some(expire_ms) = super::bind::literal_int(expire).filter(|expire| *expire >= 0) else {
+            return self.error(expire.span, "how long spans are remembered is a literal number of milliseconds");
+        };
+        let mut bind = |expr| self.binder.bind_item(item_idx, expr, clause).expr;
+        let (start, end, now) = (bind(start), bind(end), bind(now));
+        let slot = self.binder.hidden(Origin::Computed, format_smolstr!("{}(...)", function.name), Type::Any);
+        self.trigger = Some(TriggerStage { slot, start, end, now, expire: expire_ms, span: item.span });
+        let kind = if item.invisible { ColumnKind::Hidden } else { ColumnKind::Field };
+        self.output_column(kind, name, Type::Any);
+        self.items.push(Item { kind: ItemKind::Expr(Expr::slot(slot, item.span)), null: NullOutput::Omit });
     }
 
     pub(super) fn multi_column(
@@ -174,8 +220,17 @@ impl<'a> Planner<'a> {
         let null = if self.options.send_nil { NullOutput::Null } else { NullOutput::AsIs };
         for source_idx in sources {
             if self.binder.sources[source_idx].is_schemaless() {
-                let slot = self.binder.star_of(source_idx);
-                let mut expr = Expr::slot(slot, item.span);
+                let mut expr = match self.binder.sources[source_idx].only.clone() {
+                    Some(only) => {
+                        let column = |name: SmolStr| {
+                            let column = self.binder.column_of(source_idx, &name, item.span, false);
+                            (Some(name), column.expr)
+                        };
+                        let columns = only.into_iter().map(column).collect();
+                        Expr { kind: ExprKind::Row(columns), span: item.span }
+                    }
+                    None => Expr::slot(self.binder.star_of(source_idx), item.span),
+                };
                 let hidden: Vec<SmolStr> =
                     except.iter().chain(replace.iter().map(|(_, to)| to)).map(|ident| ident.name.clone()).collect();
                 if !hidden.is_empty() {
@@ -216,7 +271,7 @@ impl<'a> Planner<'a> {
         for source_idx in self.binder.order.clone() {
             let source = &self.binder.sources[source_idx];
             if source.is_schemaless() || source.field(name).is_some() {
-                parts.push(self.binder.column_of(source_idx, name, span, true).expr);
+                parts.push(self.binder.visible_column(source_idx, name, span, true).expr);
             }
         }
         if parts.len() == 1 { parts.remove(0) } else { Expr { kind: ExprKind::FirstOf(parts.into()), span } }

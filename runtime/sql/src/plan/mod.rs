@@ -15,6 +15,7 @@ mod push_down;
 mod select;
 mod sources;
 pub(crate) mod stages;
+mod star;
 mod walk;
 
 use std::sync::Arc;
@@ -82,6 +83,30 @@ pub struct RuleOptions {
     pub send_nil: bool,
     /// The end of the input closes open windows.
     pub flush_at_end: bool,
+    /// A row whose time is further ahead of the clock has no usable time: one wrong device must not move the watermark
+    /// past everybody else. `None`: any time is believed.
+    pub max_ahead_ms: Option<i64>,
+    /// The metadata of a row goes to the sinks as `__meta`.
+    pub send_meta: bool,
+    /// What is left out goes to whoever asks: see [`crate::expr::Report::rejected`].
+    pub keep_rejected: bool,
+    /// Sliding windows as of version 2: without the instant at which they begin, and sent as soon as their trigger is there.
+    pub sliding_v2: bool,
+    /// Sliding windows with a delay are sent in two parts: up to the trigger, and from there on.
+    pub sliding_twice: bool,
+    /// What `*` is on streams without declared columns.
+    pub star_columns: StarColumns,
+}
+
+/// What `*` is on streams without declared columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StarColumns {
+    /// All columns.
+    #[default]
+    All,
+    /// As in eKuiper: behind columns in the select list, `*` (also in `count(*)`) is only these, and columns that are named
+    /// later are missing.
+    Named,
 }
 
 impl Default for RuleOptions {
@@ -93,6 +118,12 @@ impl Default for RuleOptions {
             send_error: false,
             send_nil: false,
             flush_at_end: true,
+            max_ahead_ms: None,
+            send_meta: false,
+            keep_rejected: false,
+            sliding_v2: false,
+            sliding_twice: false,
+            star_columns: StarColumns::All,
         }
     }
 }

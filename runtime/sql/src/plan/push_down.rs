@@ -172,6 +172,10 @@ impl Stages {
             }
         }
         each(&mut self.filter.iter_mut().chain(&mut self.joined_filter));
+        if let Some(trigger) = &mut self.trigger {
+            trigger.slot = map(trigger.slot);
+            each(&mut [&mut trigger.start, &mut trigger.end, &mut trigger.now].into_iter());
+        }
         if let Some(window) = &mut self.window {
             let conditions = window.filter.iter_mut().chain(&mut window.when).chain(&mut window.row_filter);
             each(&mut conditions.chain(&mut window.partition_by));

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::bind::{Aggregates, Binder, Clause};
 use super::sources::{Origin, find_sources};
-use super::stages::{Expand, InputStage, Item, JoinStage, SortKey, Stages, TailStage, WindowKind, WindowStage};
+use super::stages::{
+    Expand, InputStage, Item, JoinStage, SortKey, Stages, TailStage, TriggerStage, WindowKind, WindowStage,
+};
 use super::walk::conjuncts;
-use super::{Catalog, RuleOptions, RulePlan, SourceKind, push_down};
+use super::{Catalog, RuleOptions, RulePlan, SourceKind, push_down, star};
 use crate::expr::{Expr, ExprKind};
 use crate::function::Registry;
 use crate::sql::ast::{self, JoinKind, Select, TimeUnit};
@@ -22,11 +24,12 @@ pub(super) fn plan_select(
     options: &RuleOptions,
 ) -> Result<RulePlan, Vec<SqlError>> {
     let mut errors = Vec::new();
-    let sources = find_sources(select, catalog, &mut errors);
+    let mut sources = find_sources(select, catalog, &mut errors);
     if !errors.is_empty() {
         // Without its sources, every name of the statement would be unknown.
         return Err(errors);
     }
+    star::restrict(select, functions, &mut sources, options.star_columns);
     let mut planner = Planner {
         binder: Binder::new(sources, functions, errors),
         select,
@@ -34,6 +37,7 @@ pub(super) fn plan_select(
         output: Schema::default(),
         items: Vec::new(),
         expand: None,
+        trigger: None,
     };
     planner.check_shape();
     planner.order_sources();
@@ -60,6 +64,8 @@ pub(super) struct Planner<'a> {
     pub items: Vec<Item>,
     /// The item that makes rows.
     pub expand: Option<Expand>,
+    /// The item that holds rows back.
+    pub trigger: Option<TriggerStage>,
 }
 
 impl<'a> Planner<'a> {
@@ -109,6 +115,9 @@ impl<'a> Planner<'a> {
         let group_by: Vec<Expr> =
             select.group_by.iter().map(|expr| self.binder.bind(expr, Clause::rows("GROUP BY")).expr).collect();
         let aggregate = !group_by.is_empty() || self.items_have_aggregate();
+        // A state window is one group, whatever it is grouped by.
+        let is_state = window.as_ref().is_some_and(|window| matches!(window.kind, WindowKind::State { .. }));
+        let group_by = if is_state { Vec::new() } else { group_by };
         let having = select.having.as_ref().map(|having| {
             self.check_having(having);
             push_down::counting_hits(self.binder.bind(having, Clause::result("HAVING")).expr)
@@ -147,6 +156,7 @@ impl<'a> Planner<'a> {
             options: self.options.clone(),
             computed: std::mem::take(&mut self.binder.computed),
             filter: None,
+            trigger: self.trigger.take(),
             window,
             joins,
             joined_filter: None,

@@ -19,6 +19,8 @@ pub(super) struct Source<'a> {
     pub fields: Vec<(SmolStr, Type)>,
     /// How it is joined; none for the first.
     pub join: Option<JoinKind>,
+    /// The only columns that it has in this statement, if `*` takes others away.
+    pub only: Option<Vec<SmolStr>>,
 }
 
 impl Source<'_> {
@@ -35,6 +37,11 @@ impl Source<'_> {
     /// True for lookup tables.
     pub fn is_lookup(&self) -> bool {
         self.def.kind == SourceKind::LookupTable
+    }
+
+    /// True for a column that this statement can't see: a `*` takes it away.
+    pub fn hides(&self, name: &str) -> bool {
+        self.only.as_ref().is_some_and(|only| only.iter().all(|kept| kept != name))
     }
 
     /// The declared type of a column.
@@ -97,7 +104,7 @@ pub(super) fn find_sources<'a>(select: &Select, catalog: &'a Catalog, errors: &m
             fields.clone_from(&def.implied);
         }
         let alias = alias.as_ref().map(|alias| alias.name.clone());
-        sources.push(Source { name: name.clone(), alias, def, fields, join });
+        sources.push(Source { name: name.clone(), alias, def, fields, join, only: None });
     }
     sources
 }

@@ -34,6 +34,8 @@ pub(crate) struct Stages {
     pub computed: Vec<Computed>,
     /// Drops rows before the window.
     pub filter: Option<Expr>,
+    /// Holds rows back until the span of time that they are about is over.
+    pub trigger: Option<TriggerStage>,
     /// Gathers rows to collections.
     pub window: Option<WindowStage>,
     /// Joins within a collection.
@@ -144,6 +146,23 @@ impl std::fmt::Debug for AggregateCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple(self.function.name).field(&self.args).field(&self.distinct).field(&self.filter).finish()
     }
+}
+
+/// A call of `dedup_trigger`.
+#[derive(Clone, Debug)]
+pub(crate) struct TriggerStage {
+    /// Where the result goes.
+    pub slot: usize,
+    /// Where a row's span begins.
+    pub start: Expr,
+    /// Where it ends.
+    pub end: Expr,
+    /// When the row was sent.
+    pub now: Expr,
+    /// How far back spans are looked at, in milliseconds.
+    pub expire: i64,
+    /// The call's place.
+    pub span: Span,
 }
 
 /// A window.

@@ -261,10 +261,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// A number. `start` is the sign's place if there is one.
-    ///
-    /// Whole numbers beyond 64 bits are refused, where other engines take the nearest one that fits: a literal that is
-    /// silently another number helps nobody.
+    /// A number. `start` is the sign's place if there is one. A whole number beyond 64 bits is the nearest one that fits.
     pub(super) fn number(&mut self, start: Span, negative: bool) -> Parsed<Expr> {
         let Token::Number(digits, long) = self.token() else {
             return Err(self.unexpected(&["a number"]));
@@ -283,17 +280,11 @@ impl Parser<'_> {
         let literal = if digits.contains(['.', 'e', 'E']) {
             digits.parse().ok().filter(|value: &f64| value.is_finite()).map(Literal::Float)
         } else {
-            digits.parse().ok().map(Literal::Int)
+            Some(Literal::Int(digits.parse().unwrap_or(if negative { i64::MIN } else { i64::MAX })))
         };
         match literal {
             Some(literal) => Ok(Expr { kind: ExprKind::Literal(literal), span }),
-            None if digits.contains(['.', 'e', 'E']) => {
-                Err(self.fail(span, "this number is too large: the greatest is about 1.8e308"))
-            }
-            None => {
-                let error = SqlError::new(span, "this whole number does not fit into 64 bits");
-                Err(self.fail_with(error.with_hint("with a fraction (\".0\") it is a float")))
-            }
+            None => Err(self.fail(span, "this number is too large: the greatest is about 1.8e308")),
         }
     }
 

@@ -18,7 +18,6 @@
 //!
 //! | text | there | here |
 //! |---|---|---|
-//! | `9223372036854775808` | the greatest 64-bit number | refused |
 //! | window lengths below 1, delays below 0 | accepted | refused |
 //! | a second window in `GROUP BY` | ignored | refused |
 //! | `LIMIT -1`, `ORDER BY` without a key | accepted | refused |

@@ -92,7 +92,7 @@ pub fn cast(value: &Value, ty: &Type, zone: &TimeZone, now: Timestamp) -> Result
         },
         Type::Bytes => match value {
             Value::Bytes(_) => Some(value.clone()),
-            Value::String(text) => Some(Value::Bytes(bytes_of_text(text))),
+            Value::String(text) => Some(Value::bytes(bytes_of_text(text))),
             _ => None,
         },
         Type::Datetime => {
@@ -307,7 +307,7 @@ mod tests {
             (Value::Float(f64::NAN), "NaN"),
             (Value::Float(f64::INFINITY), "+Inf"),
             (Value::string("x"), "x"),
-            (Value::Bytes(Bytes::from_static(b"\x01\xff")), "[1 255]"),
+            (Value::bytes(Bytes::from_static(b"\x01\xff")), "[1 255]"),
             (Value::Object(object.into()), "map[a:[1 <nil>] b:<nil>]"),
             (Value::Datetime(zoned.into()), "2024-02-29 13:04:05.5 +0100 CET"),
         ];

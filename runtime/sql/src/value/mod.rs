@@ -26,6 +26,8 @@ pub type Timestamp = i64;
 ///
 /// `Missing` and `Null` evaluate alike; they differ only when a row is written: a missing column is left out, a null one
 /// is printed as `null`.
+///
+/// Rows are vectors of these, so it is kept at 24 bytes: what is larger is behind a pointer.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
     /// The row has no such column.
@@ -44,7 +46,7 @@ pub enum Value {
     /// `string`
     String(SmolStr),
     /// `bytea`
-    Bytes(Bytes),
+    Bytes(Arc<Bytes>),
     /// `datetime`: an instant with its zone.
     Datetime(Arc<jiff::Zoned>),
     /// `array`
@@ -66,6 +68,11 @@ impl Value {
     /// A string value.
     pub fn string(text: impl Into<SmolStr>) -> Self {
         Value::String(text.into())
+    }
+
+    /// A `bytea` value.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Value::Bytes(Arc::new(bytes.into()))
     }
 
     /// An unsigned number in the smallest variant that holds it exactly.
@@ -123,4 +130,14 @@ pub enum Type {
     Array(Box<Type>),
     /// `struct(...)`; an empty list means that the members are not known.
     Struct(Vec<(SmolStr, Type)>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+
+    #[test]
+    fn values_are_small() {
+        assert_eq!(std::mem::size_of::<Value>(), 24);
+    }
 }

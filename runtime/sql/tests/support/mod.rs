@@ -226,7 +226,7 @@ impl Runner<'_> {
             self.ctx.now = ts;
         }
         let row = if self.case.shared { shared_row(row) } else { row };
-        let batch = Batch::per_row(Arc::clone(&input.schema), vec![row]);
+        let batch = Arc::new(Batch::per_row(Arc::clone(&input.schema), vec![row]));
         let mut out = Vec::new();
         self.chain.push(input_idx, &batch, &mut self.ctx, &mut out);
         self.take(out);
@@ -341,7 +341,7 @@ fn convert(ty: &FieldType, value: &Json) -> Result<Value, ()> {
         (FieldType::Bytea, Json::String(text)) => {
             use base64::Engine;
             let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-            Value::Bytes(bytes.unwrap_or_else(|_| text.clone().into_bytes()).into())
+            Value::bytes(bytes.unwrap_or_else(|_| text.clone().into_bytes()))
         }
         (FieldType::Array(element), Json::Array(values)) => {
             let values: Result<Vec<Value>, ()> = values.iter().map(|value| convert(element, value)).collect();
@@ -406,7 +406,7 @@ pub fn to_json(value: &Value) -> Json {
         Value::String(value) => Json::from(value.as_str()),
         Value::Bytes(bytes) => {
             use base64::Engine;
-            Json::from(base64::engine::general_purpose::STANDARD.encode(bytes))
+            Json::from(base64::engine::general_purpose::STANDARD.encode(&**bytes))
         }
         Value::Datetime(datetime) => {
             let offset = datetime.offset();

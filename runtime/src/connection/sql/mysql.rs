@@ -124,7 +124,7 @@ fn value(row: &MySqlRow, idx: usize) -> Result<Value, sqlx::Error> {
             json::parse_value(text.as_bytes()).map_err(|error| sqlx::Error::Decode(error.into()))?
         }
         "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "GEOMETRY" => {
-            Value::Bytes(Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(idx)?))
+            Value::bytes(Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(idx)?))
         }
         _ => Value::string(row.try_get_unchecked::<&str, _>(idx)?),
     })

@@ -97,7 +97,7 @@ fn value(row: &PgRow, idx: usize) -> Result<Value, sqlx::Error> {
         "TEXT" | "VARCHAR" | "NAME" => Value::string(row.try_get::<&str, _>(idx)?),
         // Padded with blanks that mean nothing.
         "CHAR" => Value::string(row.try_get::<&str, _>(idx)?.trim_end_matches(' ')),
-        "BYTEA" => Value::Bytes(Bytes::copy_from_slice(row.try_get::<&[u8], _>(idx)?)),
+        "BYTEA" => Value::bytes(Bytes::copy_from_slice(row.try_get::<&[u8], _>(idx)?)),
         "TIMESTAMPTZ" => instant(row.try_get::<DateTime<Utc>, _>(idx)?),
         "TIMESTAMP" => instant(row.try_get::<NaiveDateTime, _>(idx)?.and_utc()),
         "DATE" => Value::string(row.try_get::<NaiveDate, _>(idx)?.to_string()),

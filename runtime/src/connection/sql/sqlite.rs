@@ -61,7 +61,7 @@ fn value(row: &SqliteRow, idx: usize) -> Result<Value, sqlx::Error> {
             }
         }
         "REAL" | "NUMERIC" => Value::Float(row.try_get_unchecked(idx)?),
-        "BLOB" => Value::Bytes(Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(idx)?)),
+        "BLOB" => Value::bytes(Bytes::from(row.try_get_unchecked::<Vec<u8>, _>(idx)?)),
         _ => Value::string(row.try_get_unchecked::<&str, _>(idx)?),
     })
 }

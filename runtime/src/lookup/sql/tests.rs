@@ -111,7 +111,7 @@ async fn keys_are_typed_and_numbers_equal_by_value() {
         key([Value::Int(5)]),
         key([Value::Float(6.5)]),
         key([Value::string("5")]),
-        key([Value::Bytes(vec![5].into())]),
+        key([Value::bytes(vec![5])]),
         key([Value::Int(7)]),
         key([Value::Bool(true)]),
         key([Value::Int(9)]),

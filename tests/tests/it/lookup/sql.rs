@@ -50,7 +50,7 @@ fn five() -> Vec<(&'static str, Value)> {
         ("Site", text("Site")),
         ("site", text("site")),
         ("true", Value::Bool(true)),
-        ("bytes", Value::Bytes(vec![5, 0].into())),
+        ("bytes", Value::bytes(vec![5, 0])),
         ("moment", Value::Datetime(Arc::new(moment))),
         ("date", text("2024-01-02")),
         ("uuid", text("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11")),

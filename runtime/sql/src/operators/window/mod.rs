@@ -50,7 +50,8 @@ impl Window {
                 Window::Time(time::TimeWindow::new(*unit, *length, *hop, event_time, stage.incremental))
             }
             WindowKind::Sliding { length, delay } => {
-                Window::Sliding(sliding::SlidingWindow::new(*length, *delay, event_time))
+                let variant = sliding::Variant { second: options.sliding_v2, twice: options.sliding_twice };
+                Window::Sliding(sliding::SlidingWindow::new(*length, *delay, event_time, variant))
             }
             WindowKind::Session { unit, max_length, timeout } => {
                 Window::Session(session::SessionWindow::new(*unit, *max_length, *timeout, event_time))
@@ -83,14 +84,21 @@ impl Window {
         }
     }
 
-    /// Counts a row where it is. Only for windows that the planner made incremental; `advance` has been called with the
-    /// row's time.
-    pub fn accumulate(&mut self, row: &Row, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
+    /// Counts a row where it is, as one of time `ts`. Only for windows that the planner made incremental;
+    /// [`advance_to_row`](Self::advance_to_row) has been called with that time.
+    pub fn accumulate(&mut self, row: &Row, ts: Timestamp, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
         let Some(stage) = &run.stages.window else { return };
         if let Window::Time(window) = self
-            && enters(stage, row, run)
+            && stage.filter.as_ref().is_none_or(|filter| run.test_at(filter, row, ts))
         {
-            window.accumulate(row, first, run);
+            window.accumulate(row, ts, first, run);
+        }
+    }
+
+    /// Sends what is complete before a row of this time. Only for windows that the planner made incremental.
+    pub fn advance_to_row(&mut self, ts: Timestamp, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
+        if let Window::Time(window) = self {
+            window.advance_to_row(ts, run, fired);
         }
     }
 

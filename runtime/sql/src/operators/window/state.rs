@@ -20,7 +20,7 @@ impl StateWindow {
         let WindowKind::State { begin, emit } = &stage.kind else { return };
         let key = match eval_args(&stage.partition_by, Fields::of(&row), &mut run.scope(row.ts, None)) {
             Ok(key) => key,
-            Err(failure) => return run.fail(&failure),
+            Err(failure) => return run.fail(&failure, Some(&row)),
         };
         let held = self.partitions.get_or_insert_with(&key, Vec::new);
         let ts = row.ts;

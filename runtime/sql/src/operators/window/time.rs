@@ -130,7 +130,7 @@ impl TimeWindow {
     /// Keeps a row.
     pub fn insert(&mut self, input: usize, row: Row, run: &mut Run<'_>) {
         match &mut self.content {
-            Content::Panes(_) => self.accumulate(&row, || row.clone(), run),
+            Content::Panes(_) => self.accumulate(&row, row.ts, || row.clone(), run),
             Content::Rows(rows) => {
                 // Processing time may step back.
                 let place = match rows.back() {
@@ -142,12 +142,12 @@ impl TimeWindow {
         }
     }
 
-    /// Counts a row.
-    pub fn accumulate(&mut self, row: &Row, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
+    /// Counts a row of this time.
+    pub fn accumulate(&mut self, row: &Row, ts: Timestamp, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
         let Content::Panes(panes) = &mut self.content else { return };
         let stages = run.stages;
         if let Some(filter) = stages.window.as_ref().and_then(|window| window.row_filter.as_ref())
-            && !run.test(filter, row)
+            && !run.test_at(filter, row, ts)
         {
             return;
         }
@@ -157,9 +157,9 @@ impl TimeWindow {
         });
         let tail = &stages.tail;
         let outcome =
-            panes.current.add(&tail.group_by, &tail.aggregates, Fields::of(row), first, &mut run.scope(row.ts, window));
+            panes.current.add(&tail.group_by, &tail.aggregates, Fields::of(row), first, &mut run.scope(ts, window));
         if let Err(failure) = outcome {
-            run.fail(&failure);
+            run.fail(&failure, Some(row));
         }
     }
 
