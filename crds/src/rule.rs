@@ -132,6 +132,24 @@ pub struct RuleOptions {
     /// What happens to a row that fails in an expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<RuleErrorPolicy>,
+    /// Where late rows go, besides being counted: a sink as in sinks. Each becomes {rule, reason, ts, row}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_sink: Option<Sink>,
+    /// Where rows go that fail in an expression or have no usable timestamp, besides being counted: a sink as in sinks. Each
+    /// becomes {rule, reason, ts, error, row}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_sink: Option<Sink>,
+    /// Event time: a row whose time is further ahead of the clock has no usable timestamp, so that one wrong clock does not
+    /// make all others late. Default: any time is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_clock_drift: Option<Duration>,
+    /// What * is on a stream without declared columns: all columns, or, as in eKuiper, those that are named before it.
+    /// Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub star_columns: Option<StarColumns>,
+    /// How the statement is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_optimize_strategy: Option<PlanOptimizeStrategy>,
     /// Errors go to the sinks as {"error": "..."}. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_error: Option<bool>,
@@ -181,6 +199,57 @@ pub enum RuleErrorPolicy {
     Drop,
     /// The rule fails.
     Fail,
+}
+
+/// What * is on a stream without declared columns: all (its columns), or named (as in eKuiper: behind columns in the select
+/// list, * and that of count(*) is only these, and columns that are named later are missing).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StarColumns {
+    /// All columns.
+    #[default]
+    All,
+    /// Those that are named before it.
+    Named,
+}
+
+/// How a statement is planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanOptimizeStrategy {
+    /// Variants of windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_option: Option<WindowOption>,
+    /// Taken for eKuiper's sake; windows always count as rows arrive where the result is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_incremental_window: Option<bool>,
+    /// Taken for eKuiper's sake, without effect on results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_alias_pushdown: Option<bool>,
+}
+
+/// Variants of windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WindowOption {
+    /// v2: sliding windows without the instant at which they begin, sent as soon as their trigger is there. Sliding and state
+    /// windows only. Default v1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_version: Option<WindowVersion>,
+    /// Sliding windows with a delay are sent in two parts: up to the trigger, and from there on. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_send_sliding_window_twice: Option<bool>,
+}
+
+/// Version of the windows: v1 or v2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowVersion {
+    /// The usual ones.
+    #[default]
+    V1,
+    /// Sliding and state windows only.
+    V2,
 }
 
 /// What happens after a rule has failed: it is started again after a pause that grows.

@@ -18,6 +18,7 @@ use crate::pipeline::build::{Named, RuleError, build_rule};
 use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
+use crate::pipeline::rejected;
 use crate::pipeline::sink::SinkDriver;
 use crate::registry::Registry;
 use crate::source::{Gives, SourceArgs};
@@ -69,8 +70,6 @@ pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
     let attempts = options.restart_strategy.as_ref().and_then(|strategy| strategy.attempts);
     let asked = [
         ("debug", options.debug == Some(true)),
-        ("onError", options.on_error == Some(sluice_crds::RuleErrorPolicy::Fail)),
-        ("sendMetaToSink", options.send_meta_to_sink == Some(true)),
         ("concurrency", options.concurrency.is_some_and(|n| n > 1)),
         ("qos", options.qos.is_some_and(|qos| qos > 0)),
         ("checkpointInterval", options.checkpoint_interval.is_some()),
@@ -197,8 +196,13 @@ impl Checker<'_> {
             }
             Err(RuleError::Config(_)) => self.lookups(rule, joined),
         };
-        for (sink_idx, sink) in rule.sinks.iter().enumerate() {
-            let base = format!("spec.sinks[{sink_idx}].{}", sink.connector);
+        let own = rule.sinks.iter().enumerate().map(|(idx, sink)| (format!("spec.sinks[{idx}]"), sink, &output));
+        let records = rejected::schema();
+        let side = [("late", &rule.late_sink), ("error", &rule.error_sink)]
+            .into_iter()
+            .filter_map(|(name, sink)| sink.as_ref().map(|sink| (format!("spec.options.{name}Sink"), sink, &records)));
+        for (sink_idx, (place, sink, output)) in own.chain(side).enumerate() {
+            let base = format!("{place}.{}", sink.connector);
             if let Err(error) = self.registry.sink(&sink.connector) {
                 let message = error.problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
                 self.add(rule.origin.key_problem(&base, message));
@@ -206,7 +210,7 @@ impl Checker<'_> {
             }
             let metrics = SinkMetrics::new(&rule.name, sink_idx, &sink.connector, Arc::clone(&self.ctx.clock));
             let (ctx, metrics) = (self.ctx.clone(), Arc::new(metrics));
-            if let Err(error) = SinkDriver::new(&rule.name, sink_idx, sink, &output, self.registry, ctx, metrics) {
+            if let Err(error) = SinkDriver::new(&rule.name, sink_idx, sink, output, self.registry, ctx, metrics) {
                 self.options(&rule.origin, &base, &error);
             }
         }

@@ -175,6 +175,12 @@ pub struct RuleDef {
     pub sinks: Vec<SinkDef>,
     /// Options that touch SQL meaning.
     pub options: RuleOptions,
+    /// Where late rows go, besides being counted.
+    pub late_sink: Option<SinkDef>,
+    /// Where rows that fail, and those without a usable timestamp, go besides being counted.
+    pub error_sink: Option<SinkDef>,
+    /// The rule fails with the first row that fails.
+    pub fail_on_error: bool,
     /// Batches that a channel of the rule holds.
     pub buffer_batches: usize,
     /// Defined, but not to run.

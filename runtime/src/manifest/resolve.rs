@@ -8,8 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sluice_crds::{CacheSpec, LookupTableSpec, OnError, OptionMap, RuleSpec, RuntimeSpec, StreamSpec, TableKind};
-use sluice_sql::plan::RuleOptions;
+use sluice_crds::{
+    CacheSpec, LookupTableSpec, OnError, OptionMap, RuleErrorPolicy, RuleSpec, RuntimeSpec, Sink, StreamSpec,
+    TableKind, WindowVersion,
+};
+use sluice_sql::plan::{RuleOptions, StarColumns};
 use sluice_sql::sql::Span;
 
 use super::document::{Document, Kind};
@@ -162,6 +165,15 @@ impl Resolver<'_> {
         let own = spec.options.unwrap_or_default();
         refuse_unsupported(self.document, Some(&own), &mut self.problems);
         let defaults = runtimes.get(runtime).and_then(|runtime| runtime.options.clone()).unwrap_or_default();
+        let late_sink =
+            own.late_sink.clone().or(defaults.late_sink.clone()).map(|sink| self.side_sink(sink, &origin, "lateSink"));
+        let error_sink = own
+            .error_sink
+            .clone()
+            .or(defaults.error_sink.clone())
+            .map(|sink| self.side_sink(sink, &origin, "errorSink"));
+        let strategy = own.plan_optimize_strategy.clone().or(defaults.plan_optimize_strategy).unwrap_or_default();
+        let window = strategy.window_option.unwrap_or_default();
         let millis = |duration: sluice_crds::Duration| i64::try_from(duration.0.as_millis()).unwrap_or(i64::MAX);
         let standard = RuleOptions::default();
         let options = RuleOptions {
@@ -174,6 +186,15 @@ impl Resolver<'_> {
             send_error: own.send_error.or(defaults.send_error).unwrap_or(standard.send_error),
             send_nil: own.send_nil_field.or(defaults.send_nil_field).unwrap_or(standard.send_nil),
             flush_at_end: own.flush_at_end.or(defaults.flush_at_end).unwrap_or(standard.flush_at_end),
+            max_ahead_ms: own.max_clock_drift.or(defaults.max_clock_drift).map(millis).or(standard.max_ahead_ms),
+            send_meta: own.send_meta_to_sink.or(defaults.send_meta_to_sink).unwrap_or(standard.send_meta),
+            keep_rejected: late_sink.is_some() || error_sink.is_some(),
+            sliding_v2: window.window_version == Some(WindowVersion::V2),
+            sliding_twice: window.enable_send_sliding_window_twice.unwrap_or(standard.sliding_twice),
+            star_columns: match own.star_columns.or(defaults.star_columns).unwrap_or_default() {
+                sluice_crds::StarColumns::All => StarColumns::All,
+                sluice_crds::StarColumns::Named => StarColumns::Named,
+            },
         };
         let buffer = own.buffer_length.or(defaults.buffer_length).and_then(|length| usize::try_from(length).ok());
         let def = RuleDef {
@@ -181,11 +202,23 @@ impl Resolver<'_> {
             sql: spec.sql,
             sinks,
             options,
+            late_sink,
+            error_sink,
+            fail_on_error: own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail),
             buffer_batches: buffer.unwrap_or(DEFAULT_BUFFER_BATCHES),
             suspend: spec.suspend.unwrap_or(false),
             origin,
         };
         self.clean().then_some(def)
+    }
+
+    /// A sink for rows that are left out.
+    fn side_sink(&mut self, sink: Sink, origin: &Origin, name: &str) -> SinkDef {
+        let mut options = Value::Object(sink.options.0);
+        let mut problems = Vec::new();
+        self.secrets.fill(&mut options, "", &mut problems);
+        self.config_error(origin, &format!("spec.options.{name}.{}", sink.ty), &ConfigError { problems });
+        SinkDef { connector: sink.ty, options: Options::from(options) }
     }
 
     /// The profile, EXTRA and the options of the document, each laid over the one before, with secrets filled in.

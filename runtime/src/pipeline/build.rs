@@ -8,11 +8,12 @@ use sluice_sql::plan::{Catalog, RulePlan, plan_rule};
 use sluice_sql::sql::SqlErrors;
 
 use crate::connection::{ConnectorContext, Health};
-use crate::definition::{Definitions, LookupTableDef, RuleDef, StreamDef};
+use crate::definition::{Definitions, LookupTableDef, RuleDef, SinkDef, StreamDef};
 use crate::error::ConfigError;
 use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
+use crate::pipeline::rejected;
 use crate::pipeline::sink::SinkDriver;
 use crate::registry::Registry;
 use crate::source::{Source, SourceArgs};
@@ -100,6 +101,10 @@ pub struct BuiltRule {
     pub lookups: Vec<LookupPart>,
     /// One per sink of the rule.
     pub sinks: Vec<SinkPart>,
+    /// The sink for late rows.
+    pub late_sink: Option<SinkPart>,
+    /// The sink for rows that fail.
+    pub error_sink: Option<SinkPart>,
 }
 
 /// Plans a rule and makes its drivers. All errors in options are reported at once; those of the statement come first, as
@@ -138,16 +143,28 @@ pub fn build_rule(
             Err(error) => fail(part(), error),
         }
     }
-    let mut sinks = Vec::with_capacity(rule.sinks.len());
-    for (sink_idx, def) in rule.sinks.iter().enumerate() {
+    let mut sink = |sink_idx: usize, def: &SinkDef, output: &Arc<Schema>| {
         let metrics = Arc::new(SinkMetrics::new(&rule.name, sink_idx, &def.connector, Arc::clone(&base.clock)));
         let ctx = context(base, format!("{}/{}", rule.name, metrics.sink), &metrics.health);
-        match SinkDriver::new(&rule.name, sink_idx, def, &plan.output, registry, ctx, Arc::clone(&metrics)) {
-            Ok(driver) => sinks.push(SinkPart { driver, metrics }),
-            Err(error) => fail(format!("sink {}", metrics.sink), error),
+        match SinkDriver::new(&rule.name, sink_idx, def, output, registry, ctx, Arc::clone(&metrics)) {
+            Ok(driver) => Some(SinkPart { driver, metrics }),
+            Err(error) => {
+                fail(format!("sink {}", metrics.sink), error);
+                None
+            }
         }
+    };
+    let sinks: Vec<SinkPart> =
+        rule.sinks.iter().enumerate().filter_map(|(idx, def)| sink(idx, def, &plan.output)).collect();
+    // Their numbers follow those of the rule's own sinks.
+    let (records, n_sinks) = (rejected::schema(), rule.sinks.len());
+    let late_sink = rule.late_sink.as_ref().and_then(|def| sink(n_sinks, def, &records));
+    let error_idx = n_sinks + usize::from(rule.late_sink.is_some());
+    let error_sink = rule.error_sink.as_ref().and_then(|def| sink(error_idx, def, &records));
+    if !errors.0.is_empty() {
+        return Err(RuleError::Config(errors));
     }
-    if errors.0.is_empty() { Ok(BuiltRule { plan, streams, lookups, sinks }) } else { Err(RuleError::Config(errors)) }
+    Ok(BuiltRule { plan, streams, lookups, sinks, late_sink, error_sink })
 }
 
 /// Makes a stream's source and decoder.

@@ -14,12 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Definitions, LookupTableDef, RuleDef};
-use crate::pipeline::build::{BuiltRule, Named, RuleError, build_rule, build_source, context};
+use crate::pipeline::build::{BuiltRule, Named, RuleError, SinkPart, build_rule, build_source, context};
 use crate::pipeline::exposition::{RuleSample, Samples};
 use crate::pipeline::feed::{Feed, StartTogether};
 use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
+use crate::pipeline::rejected::SideSinks;
 use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
 use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
 use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
@@ -258,7 +259,7 @@ impl Engine {
         to_start: &mut Vec<Feed>,
     ) -> bool {
         let Shared { settings, cut_short, .. } = &*self.0;
-        let BuiltRule { plan, streams, lookups, sinks } = built;
+        let BuiltRule { plan, streams, lookups, sinks, late_sink, error_sink } = built;
         let previous = state.rules.get_mut(&rule.name).and_then(|entry| entry.running.take());
         for NewFeed { id, feed, entry } in feeds {
             state.feed_ids.insert(entry.key.clone(), id);
@@ -291,13 +292,15 @@ impl Engine {
         let mut drivers = Vec::new();
         let mut sink_channels = Vec::new();
         let mut sink_metrics = Vec::new();
-        for sink in sinks {
+        let mut open = |sink: SinkPart| {
             let (sender, receiver) = mpsc::channel(capacity);
             channels.push(Channel::new(Arc::clone(&sink.metrics.sink), &sender));
-            sink_channels.push(sender);
             drivers.push((sink.driver, receiver, Arc::clone(&sink.metrics.sink)));
             sink_metrics.push(sink.metrics);
-        }
+            sender
+        };
+        sink_channels.extend(sinks.into_iter().map(&mut open));
+        let side_sinks = SideSinks { late: late_sink.map(&mut open), error: error_sink.map(&mut open) };
 
         let Some(entry) = state.rules.get_mut(&rule.name) else { return false };
         let pulse = Arc::new(Pulse::default());
@@ -310,6 +313,8 @@ impl Engine {
             inputs,
             lookups: lookups.iter().map(|lookup| Arc::clone(&lookup.driver)).collect(),
             sinks: sink_channels,
+            side_sinks,
+            fail_on_error: rule.fail_on_error,
             metrics: Arc::clone(&entry.metrics),
             tail: Arc::clone(&entry.tail),
             pulse: Arc::clone(&pulse),

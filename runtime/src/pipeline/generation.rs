@@ -45,9 +45,21 @@ pub(super) struct Generation {
 impl Generation {
     /// True if nothing that matters to it differs in the newest definitions.
     pub fn is_same(&self, rule: &RuleDef, named: &Named) -> bool {
-        let RuleDef { name, sql, sinks, options, buffer_batches, suspend, origin: _ } = &self.def;
+        let RuleDef {
+            name,
+            sql,
+            sinks,
+            options,
+            buffer_batches,
+            suspend,
+            late_sink,
+            error_sink,
+            fail_on_error,
+            origin: _,
+        } = &self.def;
         let is_same_rule = (name, sql, sinks, options) == (&rule.name, &rule.sql, &rule.sinks, &rule.options)
-            && (buffer_batches, suspend) == (&rule.buffer_batches, &rule.suspend);
+            && (buffer_batches, suspend) == (&rule.buffer_batches, &rule.suspend)
+            && (late_sink, error_sink, fail_on_error) == (&rule.late_sink, &rule.error_sink, &rule.fail_on_error);
         let same_stream =
             |old: &Arc<StreamDef>| named.streams.get(&old.name).is_some_and(|new| is_same_stream(old, new));
         let same_table =

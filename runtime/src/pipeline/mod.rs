@@ -22,6 +22,7 @@ mod generation;
 pub mod lookup;
 mod lookup_cache;
 pub mod metrics;
+pub mod rejected;
 pub mod rule;
 pub mod sink;
 mod state;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use sluice_sql::expr::RuleContext;
+use sluice_sql::expr::{RejectReason, Rejected, RuleContext};
 use sluice_sql::operators::{Chain, LookupAnswer, LookupRequest};
 use sluice_sql::{Batch, Timestamp};
 use tokio::sync::{broadcast, mpsc};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::feed::Signal;
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
+use crate::pipeline::rejected::{self, SideSinks};
 use crate::time::Clock;
 
 /// Batches that wait for lookups at most; the inputs are not read meanwhile.
@@ -101,6 +102,10 @@ pub struct RuleParts {
     pub lookups: Vec<Arc<LookupDriver>>,
     /// One channel per sink.
     pub sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    /// The channels for rows that are left out.
+    pub side_sinks: SideSinks,
+    /// It fails with the first row that fails.
+    pub fail_on_error: bool,
     /// What it counts.
     pub metrics: Arc<RuleMetrics>,
     /// Live output.
@@ -118,6 +123,12 @@ pub struct RuleTask {
     inputs: Inputs,
     lookups: Vec<Arc<LookupDriver>>,
     sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    side_sinks: SideSinks,
+    /// Left out, not handed over yet.
+    rejected: Vec<Rejected>,
+    fail_on_error: bool,
+    /// The failure that ends the rule.
+    failure: Option<Arc<str>>,
     metrics: Arc<RuleMetrics>,
     tail: Arc<Tail>,
     pulse: Arc<Pulse>,
@@ -157,7 +168,8 @@ enum Event {
 impl RuleTask {
     /// A rule that is ready to run.
     pub fn new(parts: RuleParts) -> Self {
-        let RuleParts { chain, ctx, inputs, lookups, sinks, metrics, tail, pulse, clock } = parts;
+        let RuleParts { chain, ctx, inputs, lookups, sinks, side_sinks, fail_on_error, metrics, tail, pulse, clock } =
+            parts;
         let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
         RuleTask {
             chain,
@@ -165,6 +177,10 @@ impl RuleTask {
             inputs: Inputs::new(inputs),
             lookups,
             sinks,
+            side_sinks,
+            rejected: Vec::new(),
+            fail_on_error,
+            failure: None,
             metrics,
             tail,
             pulse,
@@ -202,8 +218,14 @@ impl RuleTask {
                 Event::Signal(_, Some(Signal::Failed(message))) => return RuleEnd::Failed(message.to_string()),
                 Event::Signal(input_idx, None) => self.inputs.close(input_idx),
             }
+            if !self.rejected.is_empty() {
+                self.emit_rejected().await;
+            }
             if let Err(end) = self.advance().await {
                 return end;
+            }
+            if let Some(failure) = self.failure.take() {
+                return RuleEnd::Failed(failure.to_string());
             }
         }
     }
@@ -283,7 +305,11 @@ impl RuleTask {
         }
         if report.n_failed > 0 {
             self.metrics.rows_failed.add(std::mem::take(&mut report.n_failed));
+            if self.fail_on_error {
+                self.failure = Some(report.last_error.clone().unwrap_or_else(|| "a row failed".into()));
+            }
         }
+        self.rejected.append(&mut report.rejected);
         if let Some(error) = report.last_error.take() {
             self.metrics.errors.report(error);
         }
@@ -306,6 +332,19 @@ impl RuleTask {
             }));
         }
         Ok(())
+    }
+
+    /// Hands the rows that were left out to the sinks for them. One that has stopped taking them ends with the rule.
+    async fn emit_rejected(&mut self) {
+        let rejected = std::mem::take(&mut self.rejected);
+        for reasons in [&[RejectReason::Late][..], &[RejectReason::BadTimestamp, RejectReason::Error]] {
+            let Some(sink) = reasons.first().and_then(|reason| self.side_sinks.of(*reason)) else { continue };
+            let rows: Vec<&Rejected> = rejected.iter().filter(|row| reasons.contains(&row.reason)).collect();
+            if !rows.is_empty() {
+                // A closed channel is the sink's failure, which ends the rule.
+                let _ = sink.send(Arc::new(rejected::batch(&self.ctx.rule_id, &rows))).await;
+            }
+        }
     }
 
     async fn emit(&mut self, batch: Batch, arrived: Option<Instant>) -> Result<(), RuleEnd> {

@@ -72,6 +72,90 @@ fn a_finite_run_prints_rows_and_nothing_else() {
     }
 }
 
+/// Windows, joins, groups, failing and late rows over files: the same bytes every time, whatever runs when.
+#[test]
+fn the_same_files_give_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = [String::new(), String::new()];
+    for n in 0..4000_u64 {
+        // Out of order by up to 600 ms, and every 500th row is far too late.
+        let ts = 1_000_000 + n * 50 + (n * 7919) % 600 - if n % 500 == 499 { 20_000 } else { 0 };
+        let row = format!("{{\"id\": {n}, \"ts\": {ts}, \"k\": \"k{}\", \"v\": {}}}\n", (n * 31) % 17, n % 9);
+        files[(n % 3 == 0) as usize].push_str(&row);
+    }
+    let mut yaml = String::new();
+    for (name, rows) in ["left", "right"].iter().zip(&files) {
+        std::fs::write(folder.path().join(format!("{name}.ndjson")), rows).unwrap();
+        yaml += &format!(
+            "apiVersion: sluice.dev/v1alpha1\nkind: Stream\nmetadata: {{name: {name}}}\nspec:\n  sql: CREATE STREAM {name} () WITH \
+             (DATASOURCE=\"${{dir}}/{name}.ndjson\", FORMAT=\"json\", TYPE=\"file\", TIMESTAMP=\"ts\")\n---\n"
+        );
+    }
+    let statements = [
+        "SELECT k, count(*) AS c, sum(v) AS t, collect(id) AS ids, window_end() AS e FROM left GROUP BY k, TUMBLINGWINDOW(ss, 10)",
+        "SELECT k, avg(v) AS a, last_value(id, true) AS l FROM left GROUP BY k, HOPPINGWINDOW(ss, 10, 2) ORDER BY a DESC, k",
+        "SELECT left.id AS l, right.id AS r FROM left INNER JOIN right ON left.k = right.k AND left.v < right.v GROUP BY TUMBLINGWINDOW(ss, 1)",
+        "SELECT id, 100 / v AS q, lag(id) OVER (PARTITION BY k) AS p FROM left",
+    ];
+    for sql in statements {
+        let rule = rule(
+            "all",
+            &format!("'{sql}'"),
+            "stdout: {}\n  options: {eventTime: true, errorSink: {nop: {}}, lateSink: {nop: {}}}",
+        );
+        write(folder.path(), &format!("{yaml}{rule}"));
+        let first = run(&["run"], &folder);
+        assert_eq!(first.status.code(), Some(0), "{sql}: {}", text(&first.stderr));
+        assert!(first.stdout.len() > 1000, "{sql}: {}", text(&first.stderr));
+        for _ in 0..3 {
+            assert!(run(&["run"], &folder).stdout == first.stdout, "{sql} gives other bytes");
+        }
+    }
+}
+
+/// What a rule leaves out goes to sinks of its own, by reason; or is the end of the rule.
+#[test]
+fn rows_that_are_left_out_have_sinks_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [
+        r#"{"id": 1, "ts": 100000, "v": 2, "more": true}"#,
+        r#"{"id": 2, "ts": 101000, "v": 0}"#,
+        r#"{"id": 3, "ts": 90000, "v": 5}"#,
+        r#"{"id": 4, "v": 1}"#,
+        r#"{"id": 5, "ts": 9000000000000, "v": 1}"#,
+        r#"{"id": 6, "ts": 102000, "v": 5}"#,
+    ];
+    std::fs::write(folder.path().join("rows.ndjson"), rows.join("\n")).unwrap();
+    let stream = "apiVersion: sluice.dev/v1alpha1\nkind: Stream\nmetadata: {name: rows}\nspec:\n  sql: CREATE STREAM rows () WITH \
+                  (DATASOURCE=\"${dir}/rows.ndjson\", FORMAT=\"json\", TYPE=\"file\", TIMESTAMP=\"ts\")\n---\n";
+    let sql = "SELECT id, 10 / v AS q FROM rows";
+    let given = |sink: &str, options: &str| {
+        let rule = rule("r", sql, &format!("{sink}\n  options: {{eventTime: true, maxClockDrift: 1h, {options}}}"));
+        write(folder.path(), &format!("{stream}{rule}"));
+        let output = run(&["run"], &folder);
+        let lines: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (lines, output.status.code(), text(&output.stderr))
+    };
+    let (lines, code, log) = given(STDOUT, "onError: drop");
+    assert_eq!(lines, [serde_json::json!({"id": 1, "q": 5}), serde_json::json!({"id": 6, "q": 2})], "{log}");
+    assert_eq!(code, Some(0), "{log}");
+    let (lines, _, log) = given("nop: {}", "lateSink: {stdout: {sendSingle: true}}");
+    let late = serde_json::json!({"rule": "r", "reason": "late", "ts": 90000, "row": {"id": 3, "ts": 90000, "v": 5}});
+    assert_eq!(lines, [late], "{log}");
+    let (lines, _, log) = given("nop: {}", "errorSink: {stdout: {sendSingle: true}}");
+    let of_rows: Vec<_> =
+        lines.iter().map(|line| (line["reason"].as_str().unwrap(), line["row"]["id"].clone())).collect();
+    let expected = [("bad_timestamp", 4), ("bad_timestamp", 5), ("error", 2)].map(|(reason, id)| (reason, id.into()));
+    assert_eq!(of_rows, expected, "{log}");
+    assert!(lines[1]["error"].as_str().unwrap().contains("ahead of the clock"), "{lines:?}");
+    assert!(lines[2]["error"].as_str().unwrap().starts_with("1:12: "), "{lines:?}");
+    let (lines, code, log) = given(STDOUT, "onError: fail");
+    assert_eq!((lines.len(), code), (1, Some(1)), "{log}");
+    let (_, code, log) = given("nop: {}", "lateSink: {nowhere: {}}");
+    assert_eq!(code, Some(1));
+    assert!(log.contains("nowhere"), "{log}");
+}
+
 #[test]
 fn the_exit_code_says_what_went_wrong() {
     let good = rule("good", "SELECT id FROM readings", STDOUT);

@@ -17,7 +17,7 @@ use crate::payload::{Size, payloads};
 use crate::replay::prepare;
 
 /// Distinct payloads; more would measure the memory, fewer the branch predictor.
-const N_DISTINCT: usize = 10_000;
+pub const N_DISTINCT: usize = 10_000;
 
 /// W1.
 pub fn w1(rounds: usize, n_messages: usize) -> Result<()> {
@@ -70,7 +70,7 @@ pub fn w2(rounds: usize, n_messages: usize) -> Result<()> {
 }
 
 /// Our decoder by itself.
-fn bare_slots(payloads: &[Bytes], names: &[&str], fields: &[Field], n_messages: usize) -> Result<f64> {
+pub fn bare_slots(payloads: &[Bytes], names: &[&str], fields: &[Field], n_messages: usize) -> Result<f64> {
     let column = |name: &&str| Column { name: (*name).into(), kind: ColumnKind::Field, ty: Type::Any };
     let schema = Arc::new(Schema { columns: names.iter().map(column).collect() });
     let mut decoder = json::make_decoder(&DecodeArgs { schema: &schema, fields, delimiter: None })?;

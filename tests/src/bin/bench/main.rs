@@ -10,6 +10,8 @@ mod lookup;
 mod measure;
 mod payload;
 mod replay;
+mod rules;
+mod windows;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +35,12 @@ enum What {
     W1,
     /// The whole of larger messages with a filter, beside bare parsing.
     W2,
+    /// Three hundred rules on one shared stream, beside decoding it once.
+    W3,
+    /// A tumbling window over a thousand keys in processing and in event time, beside W1.
+    W4,
+    /// A hopping window whose rows are in sixty windows each, beside the tumbling one.
+    W5,
     /// A join with Redis, beside asking it one by one, and with a cache, beside W1.
     W6,
     /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
@@ -51,6 +59,15 @@ fn main() -> Result<()> {
     }
     if is_all || matches!(what, What::W2) {
         decode::w2(rounds, messages.unwrap_or(500_000))?;
+    }
+    if is_all || matches!(what, What::W3) {
+        rules::w3(rounds, messages.unwrap_or(100_000))?;
+    }
+    if is_all || matches!(what, What::W4) {
+        windows::w4(rounds, messages.unwrap_or(600_000))?;
+    }
+    if is_all || matches!(what, What::W5) {
+        windows::w5(rounds, messages.unwrap_or(1_200_000))?;
     }
     if is_all || matches!(what, What::W6) {
         lookup::w6(rounds, messages.unwrap_or(200_000))?;

@@ -36,18 +36,23 @@ impl Random {
     }
 }
 
-/// `n` payloads of that size: `temperature > 20 AND status = "ok"` passes 10 % of them.
+/// `n` payloads of that size: `temperature > 20 AND status = "ok"` passes 10 % of them. One per millisecond by their `ts`.
 pub fn payloads(size: Size, n: usize) -> Vec<Bytes> {
-    let mut random = Random::new(42);
-    (0..n).map(|seq| payload(size, seq, &mut random).into()).collect()
+    payloads_at(size, n, 1)
 }
 
-fn payload(size: Size, seq: usize, random: &mut Random) -> String {
+/// As [`payloads`], so many per millisecond.
+pub fn payloads_at(size: Size, n: usize, per_ms: usize) -> Vec<Bytes> {
+    let mut random = Random::new(42);
+    (0..n).map(|seq| payload(size, seq, seq / per_ms, &mut random).into()).collect()
+}
+
+fn payload(size: Size, seq: usize, ms: usize, random: &mut Random) -> String {
     let device = random.below(1000);
     let status = ["ok", "ok", "ok", "warn", "fault"][random.below(5) as usize];
     let mut text = format!(
         r#"{{"deviceId":"d-{device:03}","ts":{ts},"temperature":{temperature:?},"humidity":{humidity:?},"status":"{status}","seq":{seq}"#,
-        ts = 1_690_000_000_123_u64 + seq as u64,
+        ts = 1_690_000_000_123_u64 + ms as u64,
         temperature = random.tenths(0, 24),
         humidity = random.tenths(30, 80),
     );
