@@ -167,6 +167,9 @@ pub struct RuleOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000))]
     pub buffer_length: Option<i32>,
+    /// What happens to rows when the rule or a sink is too slow for them. Default block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backpressure: Option<Backpressure>,
     /// Delivery: 0 at most once, 1 at least once, 2 exactly once in state and in sinks that can. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2))]
@@ -177,7 +180,7 @@ pub struct RuleOptions {
     /// What happens after the rule has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_strategy: Option<RestartStrategy>,
-    /// When the rule runs: a cron expression with five fields. Default: always.
+    /// When the rule runs: a cron expression with five fields; needs duration. Default: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub cron: Option<String>,
@@ -188,6 +191,10 @@ pub struct RuleOptions {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cron_datetime_range: Vec<CronRange>,
+    /// The time zone of cron and cronDatetimeRange, as Europe/Berlin. Default UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
 }
 
 /// What happens to a row that fails in an expression: drop (it is counted), or fail (the rule fails). Default drop.
@@ -252,11 +259,27 @@ pub enum WindowVersion {
     V2,
 }
 
+/// What happens to rows when a rule or a sink is too slow for them: block (whatever is before waits, up to the source),
+/// dropOldest and dropNewest (rows are dropped and counted), or spill (they wait on disk, before each sink).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Backpressure {
+    /// Whatever is before waits, up to the source.
+    #[default]
+    Block,
+    /// Those that have waited longest are dropped.
+    DropOldest,
+    /// Those that come are dropped.
+    DropNewest,
+    /// They wait on disk, before each sink.
+    Spill,
+}
+
 /// What happens after a rule has failed: it is started again after a pause that grows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestartStrategy {
-    /// How often it is started again before it is given up. Default 0: not at all.
+    /// How often in a row it is started again before it is given up; 0 is not at all. Default 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000000))]
     pub attempts: Option<i32>,
@@ -270,6 +293,9 @@ pub struct RestartStrategy {
     /// The longest pause. Default 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delay: Option<Duration>,
+    /// A rule that has run so long is healthy: attempts are counted anew. Default 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_after: Option<Duration>,
     /// How much of a pause is random, so that rules do not start all at once. Default 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -280,10 +306,10 @@ pub struct RestartStrategy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CronRange {
-    /// First moment, as 2026-01-31 08:00:00, UTC.
+    /// First moment, as 2026-01-31 08:00:00, in the rule's timeZone.
     #[schemars(length(min = 1, max = 64))]
     pub begin: String,
-    /// Last moment, as 2026-01-31 18:00:00, UTC.
+    /// End, as 2026-01-31 18:00:00, in the rule's timeZone.
     #[schemars(length(min = 1, max = 64))]
     pub end: String,
 }

@@ -19,7 +19,7 @@ use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
 use crate::pipeline::rejected;
-use crate::pipeline::sink::SinkDriver;
+use crate::pipeline::sink::{SinkDriver, SinkParts};
 use crate::registry::Registry;
 use crate::source::{Gives, SourceArgs};
 use crate::time::SystemClock;
@@ -67,16 +67,11 @@ pub fn check(definitions: &Definitions, registry: &Registry) -> Vec<Diagnostic> 
 
 /// Rule options that this runtime does not act on yet, with what it says of them. The one place where they are listed.
 pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
-    let attempts = options.restart_strategy.as_ref().and_then(|strategy| strategy.attempts);
     let asked = [
         ("debug", options.debug == Some(true)),
         ("concurrency", options.concurrency.is_some_and(|n| n > 1)),
         ("qos", options.qos.is_some_and(|qos| qos > 0)),
         ("checkpointInterval", options.checkpoint_interval.is_some()),
-        ("restartStrategy", attempts.is_some_and(|attempts| attempts > 0)),
-        ("cron", options.cron.is_some()),
-        ("duration", options.duration.is_some()),
-        ("cronDatetimeRange", !options.cron_datetime_range.is_empty()),
     ];
     let message = "not supported yet; remove it to run without";
     asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, message)).collect()
@@ -209,8 +204,16 @@ impl Checker<'_> {
                 continue;
             }
             let metrics = SinkMetrics::new(&rule.name, sink_idx, &sink.connector, Arc::clone(&self.ctx.clock));
-            let (ctx, metrics) = (self.ctx.clone(), Arc::new(metrics));
-            if let Err(error) = SinkDriver::new(&rule.name, sink_idx, sink, output, self.registry, ctx, metrics) {
+            let parts = SinkParts {
+                rule: &rule.name,
+                index: sink_idx,
+                output,
+                registry: self.registry,
+                ctx: self.ctx.clone(),
+                metrics: Arc::new(metrics),
+                backpressure: rule.backpressure,
+            };
+            if let Err(error) = SinkDriver::new(sink, parts) {
                 self.options(&rule.origin, &base, &error);
             }
         }

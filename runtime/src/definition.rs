@@ -9,6 +9,8 @@ use sluice_sql::sql::ast::Field;
 
 use crate::manifest::Place;
 use crate::options::Options;
+use crate::pipeline::restart::RestartPolicy;
+use crate::pipeline::schedule::Schedule;
 
 /// Where a definition was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -183,10 +185,30 @@ pub struct RuleDef {
     pub fail_on_error: bool,
     /// Batches that a channel of the rule holds.
     pub buffer_batches: usize,
+    /// What happens to rows when the rule, or one of its sinks, is too slow for them.
+    pub backpressure: Backpressure,
+    /// How it starts again after it has failed.
+    pub restart: RestartPolicy,
+    /// When it runs; `None`: always.
+    pub schedule: Option<Schedule>,
     /// Defined, but not to run.
     pub suspend: bool,
     /// Where it was written.
     pub origin: Origin,
+}
+
+/// What happens to rows when a rule, or one of its sinks, is too slow for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backpressure {
+    /// Whatever is before waits, up to the source, and so do the other rules of a shared stream.
+    #[default]
+    Block,
+    /// Those that have waited longest are dropped.
+    DropOldest,
+    /// Those that come are dropped.
+    DropNewest,
+    /// They wait on disk, before each sink.
+    Spill,
 }
 
 /// One sink of a rule.

@@ -83,6 +83,16 @@ impl ConfigError {
         ConfigError { problems: vec![ConfigProblem { path: path.into(), message: message.into() }] }
     }
 
+    /// The same problems, of options below `path`.
+    #[must_use]
+    pub fn below(self, path: &str) -> Self {
+        let below = |ConfigProblem { path: inner, message }| {
+            let path = if inner.is_empty() { path.to_owned() } else { format!("{path}.{inner}") };
+            ConfigProblem { path, message }
+        };
+        ConfigError { problems: self.problems.into_iter().map(below).collect() }
+    }
+
     /// Adds a problem.
     pub fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.problems.push(ConfigProblem { path: path.into(), message: message.into() });

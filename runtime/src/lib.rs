@@ -23,6 +23,7 @@ pub mod registry;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod template;
 pub mod time;
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sluice::options::HumanDuration;
+use sluice::options::{ByteSize, HumanDuration};
 
 /// What the process says when it ends.
 pub mod exit {
@@ -107,6 +107,12 @@ struct RunArguments {
     /// How long a stop may take to write what is on its way
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     grace: Duration,
+    /// A folder that survives a restart: queues of sinks are kept there
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How much memory rows may take in the channels of all rules together
+    #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
+    buffer_memory: u64,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +182,10 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>().map(|size| size.0).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

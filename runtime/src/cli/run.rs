@@ -9,6 +9,7 @@ use sluice::diagnostic::Diagnostic;
 use sluice::manifest::{self, Manifests};
 use sluice::pipeline::{ApplyReport, Engine, RuleState, Settings};
 use sluice::server::{TokenFile, serve};
+use sluice::state::{StateVolume, SyncPolicy};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,13 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
         bail!("there is no Rule in these files");
     }
 
-    let engine = Engine::new(settings(registry, &arguments.files));
+    let state = match &arguments.state_dir {
+        Some(dir) => Some(StateVolume::open(dir, SyncPolicy::Always).context("the state folder can't be used")?),
+        None => None,
+    };
+    let settings =
+        Settings { buffer_bytes: Some(arguments.buffer_memory), state, ..settings(registry, &arguments.files) };
+    let engine = Engine::new(settings);
     let (servers, stop_servers) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = arguments.http {
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
@@ -65,7 +72,7 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     }
 
     let n_failed = {
-        let is_bad = |state: RuleState| matches!(state, RuleState::Failed | RuleState::Refused);
+        let is_bad = |state: RuleState| matches!(state, RuleState::Failed | RuleState::Refused | RuleState::Restarting);
         engine.status().rules.iter().filter(|rule| is_bad(rule.state)).count()
     };
     let stop = engine.stop(arguments.grace);
@@ -124,6 +131,7 @@ fn log_report(report: &ApplyReport) {
         replaced = n(&report.replaced),
         unchanged = n(&report.unchanged),
         suspended = n(&report.suspended),
+        scheduled = n(&report.scheduled),
         removed = n(&report.removed),
         refused = report.refused.len(),
         "definitions applied"

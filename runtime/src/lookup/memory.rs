@@ -14,7 +14,7 @@ use sluice_sql::{Object, Timestamp, Value};
 use smol_str::SmolStr;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Found, LookupArgs, LookupSource, LookupType, TableArgs, TableHandle};
+use super::{Found, LookupArgs, LookupSource, LookupType, OpenedTable, TableArgs, TableCounts, TableHandle};
 use crate::connection::ConnectorContext;
 use crate::connection::memory::{MemoryBus, MemoryMessage, MemoryRow, RowKind};
 use crate::connection::topic::TopicFilter;
@@ -147,12 +147,18 @@ pub struct MemoryCounts {
     pub evicted: Counter,
 }
 
-impl MemoryTable {
-    /// What was counted so far.
-    pub fn counts(&self) -> &MemoryCounts {
-        &self.counts
+impl OpenedTable for MemoryTable {
+    fn counts(&self) -> TableCounts {
+        TableCounts {
+            rows: self.len() as u64,
+            rows_in: self.counts.rows_in.get(),
+            no_key: self.counts.no_key.get(),
+            evicted: self.counts.evicted.get(),
+        }
     }
+}
 
+impl MemoryTable {
     /// Rows in the table.
     pub fn len(&self) -> usize {
         self.rows().by_key.len()

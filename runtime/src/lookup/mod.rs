@@ -5,7 +5,6 @@ pub mod memory;
 pub mod redis;
 pub mod sql;
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,8 +93,27 @@ impl LookupArgs<'_> {
     }
 }
 
+/// A table that fills itself, and goes on while somebody holds it.
+pub trait OpenedTable: Send + Sync {
+    /// What it has counted.
+    fn counts(&self) -> TableCounts;
+}
+
+/// What an open table has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Rows in it now.
+    pub rows: u64,
+    /// Rows that came.
+    pub rows_in: u64,
+    /// Rows without a key, which were dropped.
+    pub no_key: u64,
+    /// Rows that had to go because the table was full.
+    pub evicted: u64,
+}
+
 /// Keeps an open table going; dropping it lets go.
-pub type TableHandle = Arc<dyn Any + Send + Sync>;
+pub type TableHandle = Arc<dyn OpenedTable>;
 
 /// What was found for one key: the matching rows, none for a miss. An error is about this key alone (its row can't be read),
 /// and must not keep the other keys from their rows.

@@ -24,12 +24,14 @@ use super::source::{self, SourceText};
 use super::yaml::Data;
 use crate::check;
 use crate::definition::{
-    CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_LOOKUP_TIMEOUT, LookupTableDef, OnLookupError, Origin, RuleDef,
-    SinkDef, StreamDef,
+    Backpressure, CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_LOOKUP_TIMEOUT, LookupTableDef, OnLookupError, Origin,
+    RuleDef, SinkDef, StreamDef,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::{ConfigError, ConfigProblem};
 use crate::options::{HumanDuration, Options, read};
+use crate::pipeline::restart::RestartPolicy;
+use crate::pipeline::schedule::{Schedule, ScheduleText};
 
 /// Adds the definitions of all documents.
 pub(super) fn resolve(documents: Vec<Document>, secrets: &Secrets, manifests: &mut Manifests) {
@@ -196,6 +198,7 @@ impl Resolver<'_> {
                 sluice_crds::StarColumns::Named => StarColumns::Named,
             },
         };
+        let schedule = self.schedule(&own, &origin);
         let buffer = own.buffer_length.or(defaults.buffer_length).and_then(|length| usize::try_from(length).ok());
         let def = RuleDef {
             name: self.document.name.clone(),
@@ -206,6 +209,14 @@ impl Resolver<'_> {
             error_sink,
             fail_on_error: own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail),
             buffer_batches: buffer.unwrap_or(DEFAULT_BUFFER_BATCHES),
+            backpressure: match own.backpressure.or(defaults.backpressure).unwrap_or_default() {
+                sluice_crds::Backpressure::Block => Backpressure::Block,
+                sluice_crds::Backpressure::DropOldest => Backpressure::DropOldest,
+                sluice_crds::Backpressure::DropNewest => Backpressure::DropNewest,
+                sluice_crds::Backpressure::Spill => Backpressure::Spill,
+            },
+            restart: restart(own.restart_strategy.as_ref(), defaults.restart_strategy.as_ref()),
+            schedule,
             suspend: spec.suspend.unwrap_or(false),
             origin,
         };
@@ -219,6 +230,21 @@ impl Resolver<'_> {
         self.secrets.fill(&mut options, "", &mut problems);
         self.config_error(origin, &format!("spec.options.{name}.{}", sink.ty), &ConfigError { problems });
         SinkDef { connector: sink.ty, options: Options::from(options) }
+    }
+
+    /// A schedule is the rule's own: a runtime has no default for it.
+    fn schedule(&mut self, options: &sluice_crds::RuleOptions, origin: &Origin) -> Option<Schedule> {
+        let ranges = options.cron_datetime_range.iter();
+        let text = ScheduleText {
+            cron: options.cron.clone(),
+            duration: options.duration.map(Duration::from),
+            ranges: ranges.map(|range| (range.begin.clone(), range.end.clone())).collect(),
+            time_zone: options.time_zone.clone(),
+        };
+        Schedule::new(text).unwrap_or_else(|error| {
+            self.config_error(origin, "spec.options", &error);
+            None
+        })
     }
 
     /// The profile, EXTRA and the options of the document, each laid over the one before, with secrets filled in.
@@ -283,6 +309,30 @@ impl Resolver<'_> {
     /// Nothing found so far stops the definition.
     fn clean(&self) -> bool {
         !self.problems.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// The rule's restart strategy, field by field laid over the runtime's.
+fn restart(
+    own: Option<&sluice_crds::RestartStrategy>,
+    defaults: Option<&sluice_crds::RestartStrategy>,
+) -> RestartPolicy {
+    fn field<T>(
+        own: Option<&sluice_crds::RestartStrategy>,
+        defaults: Option<&sluice_crds::RestartStrategy>,
+        get: fn(&sluice_crds::RestartStrategy) -> Option<T>,
+        standard: T,
+    ) -> T {
+        own.and_then(get).or_else(|| defaults.and_then(get)).unwrap_or(standard)
+    }
+    let standard = RestartPolicy::default();
+    RestartPolicy {
+        attempts: field(own, defaults, |it| it.attempts.and_then(|n| u32::try_from(n).ok()), standard.attempts),
+        delay: field(own, defaults, |it| it.delay.map(Duration::from), standard.delay),
+        multiplier: field(own, defaults, |it| it.multiplier, standard.multiplier),
+        max_delay: field(own, defaults, |it| it.max_delay.map(Duration::from), standard.max_delay),
+        jitter_factor: field(own, defaults, |it| it.jitter_factor, standard.jitter_factor),
+        healthy_after: field(own, defaults, |it| it.healthy_after.map(Duration::from), standard.healthy_after),
     }
 }
 

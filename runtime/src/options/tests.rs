@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{HumanDuration, Options, Secret};
+use super::{ByteSize, HumanDuration, Options, Secret};
 
 #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -205,4 +205,18 @@ fn common_options_are_split_off() {
     let common: Common = options.split_off::<Common>().parse().unwrap();
     assert_eq!(common, Common { send_single: true, batch_size: 5 });
     assert_eq!(options, Options::from(json!({"topic": "a"})));
+}
+
+#[test]
+fn sizes_are_read_and_written() {
+    for (text, expected) in
+        [("4096", Some(4096)), ("64Mi", Some(64 << 20)), ("1 k", Some(1000)), ("2G", Some(2_000_000_000))]
+            .into_iter()
+            .chain(["", "Mi", "-1", "1.5Gi", "99999999999Ti", "many"].map(|text| (text, None)))
+    {
+        assert_eq!(text.parse::<ByteSize>().ok().map(|size| size.0), expected, "{text}");
+    }
+    for (size, expected) in [(64 << 20, json!("64Mi")), (1500, json!(1500)), (0, json!(0))] {
+        assert_eq!(serde_json::to_value(ByteSize(size)).unwrap(), expected);
+    }
 }

@@ -11,6 +11,8 @@ use crate::error::Retry;
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     n_failures: u32,
+    /// Instead of pauses that grow.
+    every: Option<Duration>,
 }
 
 impl Backoff {
@@ -18,6 +20,11 @@ impl Backoff {
     pub const FIRST: Duration = Duration::from_millis(100);
     /// Longest pause.
     pub const MAX: Duration = Duration::from_secs(30);
+
+    /// Pauses of the same length, but for chance; those that grow if it is zero.
+    pub fn every(interval: Duration) -> Self {
+        Backoff { n_failures: 0, every: Some(interval).filter(|interval| !interval.is_zero()) }
+    }
 
     /// The pause after one more failure. The far side's own word (`Retry::After`) is taken, up to ten times [`Backoff::MAX`];
     /// what retrying can't mend (`Retry::Never`) but somebody may mend over there, as a password, is tried at the longest
@@ -27,6 +34,7 @@ impl Backoff {
         let pause = match retry {
             Retry::After(pause) => return pause.min(Self::MAX * 10),
             Retry::Never => Self::MAX,
+            Retry::Backoff if self.every.is_some() => self.every.unwrap_or(Self::MAX),
             Retry::Backoff => {
                 let doublings = (self.n_failures - 1).min(16);
                 (Self::FIRST * (1 << doublings)).min(Self::MAX)

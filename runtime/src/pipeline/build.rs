@@ -14,7 +14,7 @@ use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
 use crate::pipeline::rejected;
-use crate::pipeline::sink::SinkDriver;
+use crate::pipeline::sink::{SinkDriver, SinkParts};
 use crate::registry::Registry;
 use crate::source::{Source, SourceArgs};
 
@@ -146,7 +146,16 @@ pub fn build_rule(
     let mut sink = |sink_idx: usize, def: &SinkDef, output: &Arc<Schema>| {
         let metrics = Arc::new(SinkMetrics::new(&rule.name, sink_idx, &def.connector, Arc::clone(&base.clock)));
         let ctx = context(base, format!("{}/{}", rule.name, metrics.sink), &metrics.health);
-        match SinkDriver::new(&rule.name, sink_idx, def, output, registry, ctx, Arc::clone(&metrics)) {
+        let parts = SinkParts {
+            rule: &rule.name,
+            index: sink_idx,
+            output,
+            registry,
+            ctx,
+            metrics: Arc::clone(&metrics),
+            backpressure: rule.backpressure,
+        };
+        match SinkDriver::new(def, parts) {
             Ok(driver) => Some(SinkPart { driver, metrics }),
             Err(error) => {
                 fail(format!("sink {}", metrics.sink), error);

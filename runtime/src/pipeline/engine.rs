@@ -8,32 +8,41 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use sluice_sql::expr::{Props, Report, RuleContext};
 use sluice_sql::operators::Chain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
-use crate::definition::{Definitions, LookupTableDef, RuleDef};
+use crate::definition::{Backpressure, Definitions, LookupTableDef, RuleDef};
 use crate::pipeline::build::{BuiltRule, Named, RuleError, SinkPart, build_rule, build_source, context};
-use crate::pipeline::exposition::{RuleSample, Samples};
+use crate::pipeline::channel::{Limits, Overflow, channel};
+use crate::pipeline::exposition::{RuleSample, Samples, TableSample};
 use crate::pipeline::feed::{Feed, StartTogether};
 use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
 use crate::pipeline::lookup::open_table;
-use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
+use crate::pipeline::memory::Memory;
+use crate::pipeline::metrics::{DropReason, RuleMetrics, StreamMetrics};
 use crate::pipeline::rejected::SideSinks;
-use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
+use crate::pipeline::rule::{Pulse, RuleParts, RuleTask, Tail};
+use crate::pipeline::schedule::Phase;
 use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
 use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
 use crate::registry::Registry;
 use crate::source::SourceContext;
+use crate::state::{StateVolume, file_name};
 use crate::time::{Clock, SystemClock};
 
 /// What a rule that is replaced or removed has for writing what it still holds.
 const RETIRE_GRACE: Duration = Duration::from_secs(10);
 /// What tasks have to return after they were cut short; they hold nothing worth waiting for any more.
 const CUT_GRACE: Duration = Duration::from_secs(2);
+/// Bytes of rows that each channel of a rule holds.
+const CHANNEL_BYTES: u64 = 16 << 20;
 /// A step that takes longer than this means that an operator is stuck.
 const STUCK_AFTER_MS: i64 = 30_000;
+
+/// Bytes of rows that may wait in the channels of all rules together, unless [`Settings::buffer_bytes`] says otherwise.
+const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
 
 /// What an engine is made with.
 #[derive(Clone)]
@@ -42,6 +51,10 @@ pub struct Settings {
     pub registry: Registry,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The volume on which queues are kept.
+    pub state: Option<Arc<StateVolume>>,
+    /// Bytes of rows that may wait in the channels of all rules together; `None` for no limit.
+    pub buffer_bytes: Option<u64>,
     /// Zone of text without an offset and of `now()`.
     pub time_zone: jiff::tz::TimeZone,
     /// What `props(name)` gives.
@@ -54,6 +67,8 @@ impl Settings {
         Settings {
             registry,
             clock: Arc::new(SystemClock),
+            state: None,
+            buffer_bytes: Some(DEFAULT_BUFFER_BYTES),
             time_zone: jiff::tz::TimeZone::UTC,
             props: Arc::new(|_| None),
         }
@@ -68,6 +83,10 @@ struct Shared {
     settings: Settings,
     base: ConnectorContext,
     tracker: TaskTracker,
+    /// Bytes of rows that wait in channels.
+    memory: Arc<Memory>,
+    /// Cancelled when a stop begins.
+    stopping: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
     cut_short: CancellationToken,
     /// True once definitions have been applied.
@@ -81,7 +100,7 @@ struct Shared {
 }
 
 /// A feed that is made but has not started.
-struct NewFeed {
+pub(super) struct NewFeed {
     id: u64,
     feed: Feed,
     entry: FeedEntry,
@@ -98,9 +117,11 @@ impl Engine {
             health: Health::default(),
         };
         Engine(Arc::new(Shared {
+            memory: Arc::new(Memory::new(settings.buffer_bytes)),
             settings,
             base,
             tracker: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             cut_short: CancellationToken::new(),
             has_applied: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
@@ -121,7 +142,8 @@ impl Engine {
         }
         // Before any rule writes what a table is filled from.
         self.open_tables(&mut state, &definitions.tables);
-        let named = Named::new(definitions);
+        let named = Arc::new(Named::new(definitions));
+        state.named = Some(Arc::clone(&named));
         let mut to_start = Vec::new();
         for rule in &definitions.rules {
             self.apply_rule(&mut state, rule, &named, &mut to_start, &mut report);
@@ -138,15 +160,20 @@ impl Engine {
             report.removed.push(name);
         }
         drop(state);
-        // Feeds start last, when every rule has subscribed: a shared finite stream gives each rule all of its rows.
+        self.warn_of_queues(&names);
+        self.launch(to_start);
+        self.0.has_applied.store(true, Ordering::Relaxed);
+        self.note_change();
+        report
+    }
+
+    /// Feeds start last, when every rule has subscribed: a shared finite stream gives each rule all of its rows.
+    pub(super) fn launch(&self, to_start: Vec<Feed>) {
         let starting = TaskTracker::new();
         let to_start: Vec<_> = to_start.into_iter().map(|feed| (feed, StartTogether::new(&starting))).collect();
         for (feed, start) in to_start {
             self.0.tracker.spawn(feed.run(start));
         }
-        self.0.has_applied.store(true, Ordering::Relaxed);
-        self.note_change();
-        report
     }
 
     /// A table whose options are wrong stays as it was; rules that ask it are refused for the same reason.
@@ -160,7 +187,7 @@ impl Engine {
             let ctx = context(base, def.name.clone(), &Health::default());
             match open_table(def, &settings.registry, &ctx) {
                 Ok(handle) => {
-                    state.tables.insert(def.name.clone(), TableEntry { def: def.clone(), _handle: handle });
+                    state.tables.insert(def.name.clone(), TableEntry { def: def.clone(), handle });
                 }
                 Err(error) => tracing::error!(connector = def.name, "lookup table refused: {error}"),
             }
@@ -180,15 +207,20 @@ impl Engine {
             state: RuleState::Stopped,
             message: None,
             wanted_generation: 0,
-            metrics: Arc::new(RuleMetrics::new(&rule.name, Arc::clone(&self.0.settings.clock))),
+            metrics: Arc::new(RuleMetrics::new(&rule.name, &self.0.memory, Arc::clone(&self.0.settings.clock))),
             tail: Arc::default(),
             running: None,
+            wanted: None,
+            n_attempts: 0,
+            wake: None,
             finished: finished_already(),
         });
         entry.wanted_generation = rule.origin.generation;
         if rule.suspend {
             entry.state = RuleState::Suspended;
             entry.message = None;
+            entry.wake = None;
+            entry.wanted = None;
             entry.tail.close();
             if let Some(generation) = entry.running.take() {
                 self.retire(state, &generation);
@@ -196,27 +228,43 @@ impl Engine {
             report.suspended.push(name);
             return;
         }
-        if let Some(running) = &mut entry.running
+        let now = self.0.settings.clock.now();
+        let is_due = rule.schedule.as_ref().is_none_or(|schedule| matches!(schedule.phase(now), Phase::Active { .. }));
+        if is_due
+            && let Some(running) = &mut entry.running
             && running.is_same(rule, named)
         {
-            running.def.origin = rule.origin.clone();
+            running.def = rule.clone();
+            entry.wanted = Some(rule.clone());
             if entry.state == RuleState::Running {
                 entry.message = None;
+                entry.wake = None;
+                self.follow_schedule(state, rule);
             }
             report.unchanged.push(name);
             return;
         }
         match self.prepare(state, rule, named) {
             Ok((built, feeds)) => {
-                let is_new = self.start(state, rule, built, feeds, to_start);
-                let list = if is_new { &mut report.started } else { &mut report.replaced };
-                list.push(name);
+                if let Some(entry) = state.rules.get_mut(&name) {
+                    entry.wanted = Some(rule.clone());
+                    entry.wake = None;
+                    entry.n_attempts = 0;
+                }
+                if is_due {
+                    let is_new = self.start(state, rule, built, feeds, to_start);
+                    let list = if is_new { &mut report.started } else { &mut report.replaced };
+                    list.push(name);
+                } else {
+                    report.scheduled.push(name);
+                }
+                self.follow_schedule(state, rule);
             }
             Err(error) => {
                 let message = error.to_string();
                 let Some(entry) = state.rules.get_mut(&name) else { return };
                 let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
-                if entry.running.is_none() {
+                if entry.running.is_none() && entry.wanted.is_none() {
                     entry.state = RuleState::Refused;
                 }
                 entry.message = Some(message.clone());
@@ -226,7 +274,12 @@ impl Engine {
     }
 
     /// Everything that can fail, before anything is changed. Gives the feeds that do not exist yet.
-    fn prepare(&self, state: &State, rule: &RuleDef, named: &Named) -> Result<(BuiltRule, Vec<NewFeed>), RuleError> {
+    pub(super) fn prepare(
+        &self,
+        state: &State,
+        rule: &RuleDef,
+        named: &Named,
+    ) -> Result<(BuiltRule, Vec<NewFeed>), RuleError> {
         let Shared { settings, base, cut_short, .. } = &*self.0;
         let built = build_rule(rule, named, &settings.registry, base)?;
         let mut feeds: Vec<NewFeed> = Vec::new();
@@ -250,7 +303,7 @@ impl Engine {
     }
 
     /// Starts a generation of a rule, in place of the one before it. Returns true if none was running.
-    fn start(
+    pub(super) fn start(
         &self,
         state: &mut State,
         rule: &RuleDef,
@@ -267,7 +320,17 @@ impl Engine {
             to_start.push(feed);
         }
 
-        let capacity = rule.buffer_batches.max(1);
+        let Some(metrics) = state.rules.get(&rule.name).map(|entry| Arc::clone(&entry.metrics)) else { return false };
+        let limits = Limits {
+            items: rule.buffer_batches,
+            bytes: CHANNEL_BYTES,
+            overflow: match rule.backpressure {
+                Backpressure::Block | Backpressure::Spill => Overflow::Block,
+                Backpressure::DropOldest => Overflow::DropOldest,
+                Backpressure::DropNewest => Overflow::DropNewest,
+            },
+            memory: Arc::clone(&metrics.memory),
+        };
         let mut replaceable = previous.as_ref().map(|previous| previous.subscriptions.clone()).unwrap_or_default();
         let mut subscriptions = Vec::new();
         let mut inputs = Vec::new();
@@ -277,8 +340,10 @@ impl Engine {
         for (input, def) in plan.inputs.iter().zip(&streams) {
             let feed_id = state.feed_ids.get(&feed_key(def, &rule.name)).copied().unwrap_or_default();
             let Some(feed) = state.feeds.get_mut(&feed_id) else { continue };
-            let (sender, receiver) = mpsc::channel(capacity);
-            channels.push(Channel::new(Arc::clone(&feed.handle.metrics.stream), &sender));
+            let counted = Arc::clone(&metrics);
+            let (sender, receiver) =
+                channel(limits.clone(), move |n_rows| counted.dropped.add(DropReason::Overflow, n_rows));
+            channels.push(Channel { name: Arc::clone(&feed.handle.metrics.stream), depth: sender.depth() });
             let old = replaceable.iter().position(|(old_feed_id, _)| *old_feed_id == feed_id);
             let replaces = old.map(|idx| replaceable.swap_remove(idx).1);
             let id = self.next_id();
@@ -292,9 +357,18 @@ impl Engine {
         let mut drivers = Vec::new();
         let mut sink_channels = Vec::new();
         let mut sink_metrics = Vec::new();
-        let mut open = |sink: SinkPart| {
-            let (sender, receiver) = mpsc::channel(capacity);
-            channels.push(Channel::new(Arc::clone(&sink.metrics.sink), &sender));
+        let mut open = |mut sink: SinkPart| {
+            if let Some(state) = &settings.state {
+                let rule_dir = state.dir().join("queue").join(file_name(&rule.name));
+                sink.driver.keep_in(rule_dir.join(file_name(&sink.metrics.sink)), state.sync(), false);
+            }
+            sink_metrics.extend(sink.driver.more_metrics());
+            let counted = Arc::clone(&sink.metrics);
+            let (sender, receiver) = channel(limits.clone(), move |n_rows| {
+                counted.rows_in.add(n_rows);
+                counted.dropped.add(DropReason::Overflow, n_rows);
+            });
+            channels.push(Channel { name: Arc::clone(&sink.metrics.sink), depth: sender.depth() });
             drivers.push((sink.driver, receiver, Arc::clone(&sink.metrics.sink)));
             sink_metrics.push(sink.metrics);
             sender
@@ -304,7 +378,7 @@ impl Engine {
 
         let Some(entry) = state.rules.get_mut(&rule.name) else { return false };
         let pulse = Arc::new(Pulse::default());
-        if entry.state != RuleState::Running {
+        if !matches!(entry.state, RuleState::Running | RuleState::Restarting) {
             entry.tail = Arc::default();
         }
         let task = RuleTask::new(RuleParts {
@@ -361,7 +435,7 @@ impl Engine {
     }
 
     /// Takes a generation off its feeds and gives it some time to write what it holds.
-    fn retire(&self, state: &mut State, generation: &Generation) {
+    pub(super) fn retire(&self, state: &mut State, generation: &Generation) {
         state.unsubscribe(&generation.subscriptions);
         let (finished, cut_short) = (generation.finished.clone(), generation.cut_short.clone());
         self.0.tracker.spawn(async move {
@@ -369,37 +443,6 @@ impl Engine {
                 cut_short.cancel();
             }
         });
-    }
-
-    /// A generation's tasks have returned.
-    fn ended(&self, rule: &str, generation_id: u64, end: RuleEnd) {
-        let mut state = self.state();
-        let is_stopping = state.is_stopping;
-        let entry = state.rules.get_mut(rule);
-        if let Some(entry) = entry
-            && let Some(generation) = &mut entry.running
-            && generation.id == generation_id
-        {
-            let subscriptions = std::mem::take(&mut generation.subscriptions);
-            entry.tail.close();
-            match end {
-                RuleEnd::Done => entry.state = RuleState::Done,
-                RuleEnd::Stopped if is_stopping => entry.state = RuleState::Stopped,
-                RuleEnd::Stopped => {
-                    entry.state = RuleState::Failed;
-                    entry.message = Some("its stream has stopped".to_owned());
-                }
-                RuleEnd::Failed(message) => {
-                    entry.metrics.errors.report(&message);
-                    entry.state = RuleState::Failed;
-                    entry.message = Some(message);
-                }
-            }
-            tracing::info!(rule, state = entry.state.as_str(), "rule has ended");
-            state.unsubscribe(&subscriptions);
-        }
-        drop(state);
-        self.note_change();
     }
 
     /// What every rule does.
@@ -430,7 +473,8 @@ impl Engine {
                 }
                 samples.lookups.extend(running.lookups.iter().cloned());
                 samples.sinks.extend(running.sinks.iter().cloned());
-                channels.extend(running.channels.iter().map(|channel| (Arc::clone(&channel.name), channel.depth())));
+                channels
+                    .extend(running.channels.iter().map(|channel| (Arc::clone(&channel.name), channel.depth.now())));
             }
             samples.rules.push(RuleSample {
                 metrics: Arc::clone(&entry.metrics),
@@ -439,6 +483,18 @@ impl Engine {
                 tail_missed: entry.tail.missed.get(),
             });
         }
+        for (name, entry) in &state.tables {
+            if let Some(handle) = &entry.handle {
+                let table = TableSample {
+                    table: name.clone(),
+                    connector: entry.def.connector.clone(),
+                    counts: handle.counts(),
+                };
+                samples.tables.push(table);
+            }
+        }
+        samples.tables.sort_by(|a, b| a.table.cmp(&b.table));
+        samples.memory = Some(Arc::clone(&self.0.memory));
         samples
     }
 
@@ -490,12 +546,12 @@ impl Engine {
         state.rules.iter().filter(|(_, entry)| is_stuck(entry)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Waits until no rule runs any more: all are done, failed, refused or suspended.
+    /// Waits until no rule runs any more, or will by itself: all are done, failed, refused or suspended.
     pub async fn finished(&self) {
         let mut changes = self.0.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            if self.state().rules.values().all(|entry| entry.state != RuleState::Running) {
+            if self.state().rules.values().all(RuleEntry::is_over) {
                 return;
             }
             if changes.changed().await.is_err() {
@@ -511,6 +567,10 @@ impl Engine {
         {
             let mut state = self.state();
             state.is_stopping = true;
+            self.0.stopping.cancel();
+            for entry in state.rules.values_mut() {
+                entry.stop_waiting();
+            }
             for feed in state.feeds.values() {
                 feed.handle.stop();
             }
@@ -534,15 +594,28 @@ impl Engine {
         self.0.cut_short.cancel();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
+    /// Completes when the engine stops.
+    pub(super) async fn stopping(&self) {
+        self.0.stopping.cancelled().await;
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.0.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn note_change(&self) {
+    pub(super) fn note_change(&self) {
         self.0.changes.send_modify(|n_changes| *n_changes += 1);
     }
 }

@@ -12,6 +12,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::connection::{Health, HealthState};
+use crate::lookup::TableCounts;
+use crate::pipeline::memory::Memory;
 use crate::pipeline::metrics::{DropReason, Drops, Histogram, LookupMetrics, RuleMetrics, SinkMetrics, StreamMetrics};
 use crate::pipeline::status::RuleState;
 
@@ -26,6 +28,21 @@ pub struct Samples {
     pub lookups: Vec<Arc<LookupMetrics>>,
     /// Sinks.
     pub sinks: Vec<Arc<SinkMetrics>>,
+    /// Lookup tables that fill themselves.
+    pub tables: Vec<TableSample>,
+    /// Bytes of rows in all channels.
+    pub memory: Option<Arc<Memory>>,
+}
+
+/// What is known of a lookup table that fills itself.
+#[derive(Clone, Debug)]
+pub struct TableSample {
+    /// Its name.
+    pub table: String,
+    /// The connector's name: `memory`.
+    pub connector: String,
+    /// What it has counted.
+    pub counts: TableCounts,
 }
 
 /// What is known of one rule.
@@ -35,8 +52,8 @@ pub struct RuleSample {
     pub metrics: Arc<RuleMetrics>,
     /// Where the rule is in its life.
     pub state: RuleState,
-    /// Batches in its channels, by the stream before or the sink behind the channel.
-    pub channels: Vec<(Arc<str>, usize)>,
+    /// Batches in its channels and their bytes, by the stream before or the sink behind the channel.
+    pub channels: Vec<(Arc<str>, (u64, u64))>,
     /// Results that readers of its live output missed.
     pub tail_missed: u64,
 }
@@ -63,6 +80,7 @@ impl Collector for Samples {
         self.encode_rules(&mut families)?;
         self.encode_streams(&mut families)?;
         self.encode_lookups(&mut families)?;
+        self.encode_tables(&mut families)?;
         self.encode_sinks(&mut families)
     }
 }
@@ -100,19 +118,42 @@ impl Samples {
         )?;
         let blocked = self.rules.iter().map(|rule| (of(rule), rule.metrics.blocked_us.get()));
         families.seconds("sluice_rule_blocked", "Time spent waiting for a sink to take results", blocked)?;
+        families.counter(
+            "sluice_rule_restarts",
+            "Times that the rule was started again after a failure",
+            each(|rule| rule.restarts.get()),
+        )?;
         let missed = self.rules.iter().map(|rule| (of(rule), rule.tail_missed));
         families.counter("sluice_rule_tail_missed", "Results that slow readers of the live output missed", missed)?;
-        let depths = self.rules.iter().flat_map(|rule| {
-            rule.channels.iter().map(move |(name, depth)| {
-                let mut labels = of(rule);
-                labels.push(("channel", name.to_string()));
-                (labels, *depth as u64)
-            })
-        });
+        let depths = |value: fn((u64, u64)) -> u64| -> Vec<(Labels, u64)> {
+            let each = self.rules.iter().flat_map(|rule| {
+                rule.channels.iter().map(move |(name, depth)| {
+                    let mut labels = of(rule);
+                    labels.push(("channel", name.to_string()));
+                    (labels, value(*depth))
+                })
+            });
+            each.collect()
+        };
         families.gauge(
             "sluice_rule_channel_batches",
             "Batches waiting in a channel, from a stream or to a sink",
-            depths,
+            depths(|(n_batches, _)| n_batches),
+        )?;
+        families.gauge(
+            "sluice_rule_channel_bytes",
+            "Bytes of the rows waiting in a channel, about",
+            depths(|(_, n_bytes)| n_bytes),
+        )?;
+        let Some(memory) = &self.memory else { return Ok(()) };
+        let none = Labels::new;
+        families.gauge("sluice_buffer_bytes", "Bytes of rows in all channels, about", [(none(), memory.used())])?;
+        let limit = memory.limit().map(|limit| (none(), limit));
+        families.gauge("sluice_buffer_limit_bytes", "Bytes of rows that all channels may hold", limit)?;
+        families.counter(
+            "sluice_buffer_refused",
+            "Times that a channel had to wait because all channels together were full",
+            [(none(), memory.n_refused())],
         )
     }
 
@@ -195,6 +236,24 @@ impl Samples {
         families.health("sluice_lookup", self.lookups.iter().map(|lookup| (of(lookup), &lookup.health)))
     }
 
+    fn encode_tables(&self, families: &mut Families<'_>) -> fmt::Result {
+        let of = |table: &TableSample| vec![("table", table.table.clone()), ("connector", table.connector.clone())];
+        let each = |value: fn(&TableCounts) -> u64| -> Vec<(Labels, u64)> {
+            self.tables.iter().map(|table| (of(table), value(&table.counts))).collect()
+        };
+        families.gauge("sluice_table_rows", "Rows in the lookup table", each(|counts| counts.rows))?;
+        families.counter("sluice_table_rows_in", "Rows written to the lookup table", each(|counts| counts.rows_in))?;
+        let dropped = self.tables.iter().flat_map(|table| {
+            let reasons = [("no_key", table.counts.no_key), ("evicted", table.counts.evicted)];
+            reasons.map(|(reason, n_rows)| {
+                let mut labels = of(table);
+                labels.push(("reason", reason.to_owned()));
+                (labels, n_rows)
+            })
+        });
+        families.counter("sluice_table_rows_dropped", "Rows that the lookup table did not keep", dropped)
+    }
+
     fn encode_sinks(&self, families: &mut Families<'_>) -> fmt::Result {
         let of = |sink: &SinkMetrics| {
             let names = (sink.rule.to_string(), sink.sink.to_string());
@@ -216,6 +275,48 @@ impl Samples {
         )?;
         let dropped = self.sinks.iter().flat_map(|sink| by_reason(of(sink), &sink.dropped, SINK_REASONS));
         families.counter("sluice_sink_rows_dropped", "Rows that were not written", dropped)?;
+        families.counter(
+            "sluice_sink_rows_repeated",
+            "Rows that came a second time after a restart, and were not written again",
+            each(|sink| sink.repeated.get()),
+        )?;
+        families.counter(
+            "sluice_sink_rows_diverted",
+            "Rows that went to the alternate sink",
+            each(|sink| sink.diverted.get()),
+        )?;
+        let circuits = self.sinks.iter().map(|sink| {
+            let mut labels = of(sink);
+            labels.push(("state", sink.circuit.get().as_str().to_owned()));
+            (labels, 1)
+        });
+        families.gauge("sluice_sink_circuit", "1 for the state that the sink's circuit is in", circuits)?;
+        families.gauge(
+            "sluice_sink_queue_memory_items",
+            "Messages or batches of rows that wait in memory",
+            each(|sink| sink.queue.memory_items.get()),
+        )?;
+        families.gauge(
+            "sluice_sink_queue_memory_bytes",
+            "Bytes of what waits in memory, about",
+            each(|sink| sink.queue.memory_bytes.get()),
+        )?;
+        families.gauge("sluice_sink_queue_rows", "Rows that wait on disk", each(|sink| sink.queue.disk_rows.get()))?;
+        families.gauge(
+            "sluice_sink_queue_bytes",
+            "Bytes that wait on disk",
+            each(|sink| sink.queue.disk_bytes.get()),
+        )?;
+        families.gauge(
+            "sluice_sink_queue_full",
+            "1 while the queue is full and the rule waits",
+            each(|sink| sink.queue.is_full.get()),
+        )?;
+        families.counter(
+            "sluice_sink_queue_restored_rows",
+            "Rows that were in the queue when the sink started",
+            each(|sink| sink.queue.restored.get()),
+        )?;
         let writes = self.sinks.iter().map(|sink| (of(sink), &sink.write_time));
         families.histogram("sluice_sink_write", "Time of successful writes", writes)?;
         families.health("sluice_sink", self.sinks.iter().map(|sink| (of(sink), &sink.health)))
@@ -224,9 +325,16 @@ impl Samples {
 
 /// The reasons that can occur in each place: they are always there, so that a rate is right from the first drop on.
 const RULE_REASONS: &[DropReason] =
-    &[DropReason::Late, DropReason::BadTimestamp, DropReason::Lookup, DropReason::Shutdown];
+    &[DropReason::Late, DropReason::BadTimestamp, DropReason::Lookup, DropReason::Overflow, DropReason::Shutdown];
 const SOURCE_REASONS: &[DropReason] = &[DropReason::Payload, DropReason::BadTimestamp, DropReason::Shutdown];
-const SINK_REASONS: &[DropReason] = &[DropReason::Encode, DropReason::Refused, DropReason::Shutdown];
+const SINK_REASONS: &[DropReason] = &[
+    DropReason::Encode,
+    DropReason::Refused,
+    DropReason::Overflow,
+    DropReason::Expired,
+    DropReason::Damaged,
+    DropReason::Shutdown,
+];
 
 fn by_reason(labels: Labels, drops: &Drops, reasons: &'static [DropReason]) -> Vec<(Labels, u64)> {
     let with_reason = |reason: &DropReason| {
@@ -309,7 +417,8 @@ mod tests {
     #[test]
     fn every_family_is_written_with_its_labels() {
         let clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
-        let rule = RuleMetrics::new("demo", clock());
+        let memory = Arc::new(Memory::new(Some(1000)));
+        let rule = RuleMetrics::new("demo", &memory, clock());
         rule.rows_in.add(5);
         rule.dropped.add(DropReason::Late, 2);
         rule.latency.observe(Duration::from_micros(1500), 3);
@@ -326,11 +435,17 @@ mod tests {
             rules: vec![RuleSample {
                 metrics: Arc::new(rule),
                 state: RuleState::Running,
-                channels: vec![("s1".into(), 4)],
+                channels: vec![("s1".into(), (4, 100))],
                 tail_missed: 1,
             }],
             lookups: vec![Arc::new(lookup)],
             sinks: vec![Arc::new(sink)],
+            tables: vec![TableSample {
+                table: "sites".to_owned(),
+                connector: "memory".to_owned(),
+                counts: TableCounts { rows: 3, rows_in: 5, no_key: 1, evicted: 1 },
+            }],
+            memory: Some(memory),
         };
         insta::assert_snapshot!(samples.encode().unwrap());
     }

@@ -18,7 +18,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::ConnectorError;
 use crate::pipeline::backoff::Backoff;
+use crate::pipeline::channel::{self, Load, Travels, TrySendError};
 use crate::pipeline::decode::StreamDecoder;
+use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::panic_message;
 use crate::source::{Ingest, Source, SourceContext};
@@ -45,12 +47,21 @@ pub enum Signal {
     Failed(Arc<str>),
 }
 
+impl Travels for Signal {
+    fn load(&self) -> Option<Load> {
+        match self {
+            Signal::Rows { batch, .. } => Some(Load { rows: batch.rows.len() as u64, bytes: shared_bytes(batch) }),
+            Signal::End | Signal::Failed(_) => None,
+        }
+    }
+}
+
 /// One subscription of a rule to a feed. Unique within the process.
 pub type SubscriberId = u64;
 
 struct Subscriber {
     id: SubscriberId,
-    channel: mpsc::Sender<Signal>,
+    channel: channel::Sender<Signal>,
     /// The newest signal that it has got, by the hub's count.
     n_delivered: u64,
 }
@@ -77,7 +88,7 @@ impl FeedHandle {
         &mut self,
         id: SubscriberId,
         schema: &Schema,
-        channel: mpsc::Sender<Signal>,
+        channel: channel::Sender<Signal>,
         replaces: Option<SubscriberId>,
     ) -> Vec<usize> {
         let (union, slots) = append_columns(&self.schema, schema);
@@ -340,8 +351,8 @@ impl Hub {
             let id = subscriber.id;
             match subscriber.channel.try_send(signal.clone()) {
                 Ok(()) => subscriber.n_delivered = n_delivered,
-                Err(mpsc::error::TrySendError::Closed(_)) => self.subscribers.retain(|subscriber| subscriber.id != id),
-                Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(TrySendError::Closed(_)) => self.subscribers.retain(|subscriber| subscriber.id != id),
+                Err(TrySendError::Full(_)) => {
                     let channel = subscriber.channel.clone();
                     let started = Instant::now();
                     let is_open = tokio::select! {
@@ -349,7 +360,7 @@ impl Hub {
                         () = self.cut_short.cancelled() => false,
                         command = self.commands.recv(), if !self.is_stopping => { self.obey(command); true }
                         // Room, or a closed channel: both are seen to by the next round.
-                        _ = channel.reserve() => true,
+                        () = channel.room() => true,
                     };
                     self.metrics.blocked_us.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
                     if !is_open {

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use sluice_sql::{Batch, Timestamp};
-use tokio::sync::mpsc;
+use sluice_sql::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::definition::{LookupTableDef, RuleDef, StreamDef};
 use crate::pipeline::build::Named;
+use crate::pipeline::channel::{Depth, Receiver};
 use crate::pipeline::feed::SubscriberId;
+use crate::pipeline::life::is_same_statement;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics, StreamMetrics};
 use crate::pipeline::panic_message;
-use crate::pipeline::rule::{Pulse, RuleEnd, RuleTask};
+use crate::pipeline::rule::{Pulse, RuleEnd, RuleTask, ToSink};
 use crate::pipeline::sink::SinkDriver;
-use crate::pipeline::status::{ConnectorStatus, by_reason};
+use crate::pipeline::status::{ConnectorStatus, QueueStatus, by_reason};
 
 /// A definition of a rule that runs or has run.
 pub(super) struct Generation {
@@ -45,26 +46,37 @@ pub(super) struct Generation {
 impl Generation {
     /// True if nothing that matters to it differs in the newest definitions.
     pub fn is_same(&self, rule: &RuleDef, named: &Named) -> bool {
+        // What happens after its end, and when it runs, does not concern its tasks.
         let RuleDef {
             name,
             sql,
             sinks,
             options,
             buffer_batches,
+            backpressure,
             suspend,
             late_sink,
             error_sink,
             fail_on_error,
+            restart: _,
+            schedule: _,
             origin: _,
         } = &self.def;
-        let is_same_rule = (name, sql, sinks, options) == (&rule.name, &rule.sql, &rule.sinks, &rule.options)
-            && (buffer_batches, suspend) == (&rule.buffer_batches, &rule.suspend)
+        let is_same_rule = (name, sinks, options) == (&rule.name, &rule.sinks, &rule.options)
+            && is_same_statement(sql, &rule.sql)
+            && (buffer_batches, backpressure, suspend) == (&rule.buffer_batches, &rule.backpressure, &rule.suspend)
             && (late_sink, error_sink, fail_on_error) == (&rule.late_sink, &rule.error_sink, &rule.fail_on_error);
         let same_stream =
             |old: &Arc<StreamDef>| named.streams.get(&old.name).is_some_and(|new| is_same_stream(old, new));
         let same_table =
             |old: &Arc<LookupTableDef>| named.tables.get(&old.name).is_some_and(|new| is_same_table(old, new));
         is_same_rule && self.streams.iter().all(same_stream) && self.tables.iter().all(same_table)
+    }
+
+    /// Names of the channels that take nothing more now.
+    pub fn full_channels(&self) -> Vec<String> {
+        let full = self.channels.iter().filter(|channel| channel.depth.is_full());
+        full.map(|channel| channel.name.to_string()).collect()
     }
 
     pub fn source_status(&self) -> Vec<ConnectorStatus> {
@@ -91,6 +103,8 @@ impl Generation {
             rows_in: sink.rows_in.get(),
             rows_out: sink.rows_out.get(),
             dropped: by_reason(&sink.dropped),
+            circuit: Some(sink.circuit.get()),
+            queue: QueueStatus::new(&sink.queue),
             ..ConnectorStatus::new(&sink.sink, &sink.connector, &sink.health, &sink.errors)
         };
         self.sinks.iter().map(status).collect()
@@ -113,28 +127,15 @@ pub(super) fn is_same_table(a: &LookupTableDef, b: &LookupTableDef) -> bool {
 pub(super) struct Channel {
     /// The stream before it, or the sink behind it.
     pub name: Arc<str>,
-    depth: Box<dyn Fn() -> usize + Send + Sync>,
-}
-
-impl Channel {
-    /// Looks at the channel without keeping it open.
-    pub fn new<T: Send + 'static>(name: Arc<str>, sender: &mpsc::Sender<T>) -> Self {
-        let sender = sender.downgrade();
-        let depth = move || sender.upgrade().map_or(0, |sender| sender.max_capacity() - sender.capacity());
-        Channel { name, depth: Box::new(depth) }
-    }
-
-    /// Batches in it.
-    pub fn depth(&self) -> usize {
-        (self.depth)()
-    }
+    /// How full it is.
+    pub depth: Depth,
 }
 
 /// The tasks of a generation, ready to run.
 pub(super) struct GenerationTask {
     pub task: RuleTask,
     /// With the channel that each reads, and its name.
-    pub drivers: Vec<(SinkDriver, mpsc::Receiver<Arc<Batch>>, Arc<str>)>,
+    pub drivers: Vec<(SinkDriver, Receiver<ToSink>, Arc<str>)>,
     /// Cancelled when the generation before has written everything: results stay in order.
     pub waits_for: CancellationToken,
     pub cut_short: CancellationToken,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sluice_sql::Timestamp;
 
 use crate::connection::{Health, HealthChange};
+use crate::pipeline::memory::Memory;
 use crate::time::Clock;
 
 /// A count that only grows.
@@ -69,11 +70,17 @@ pub enum DropReason {
     Refused,
     /// The grace period was over before it could be written.
     Shutdown,
+    /// A channel or queue was full, and the rule's policy is to drop.
+    Overflow,
+    /// It has waited for longer than it may.
+    Expired,
+    /// What was kept on disk can't be read any more.
+    Damaged,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::Payload,
         DropReason::Late,
         DropReason::BadTimestamp,
@@ -81,6 +88,9 @@ impl DropReason {
         DropReason::Encode,
         DropReason::Refused,
         DropReason::Shutdown,
+        DropReason::Overflow,
+        DropReason::Expired,
+        DropReason::Damaged,
     ];
 
     /// The word in metrics and status.
@@ -93,6 +103,9 @@ impl DropReason {
             DropReason::Encode => "encode",
             DropReason::Refused => "refused",
             DropReason::Shutdown => "shutdown",
+            DropReason::Overflow => "overflow",
+            DropReason::Expired => "expired",
+            DropReason::Damaged => "damaged",
         }
     }
 }
@@ -306,23 +319,29 @@ pub struct RuleMetrics {
     pub latency: Histogram,
     /// Microseconds spent waiting for a sink to take results.
     pub blocked_us: Counter,
+    /// Times that it was started again after a failure.
+    pub restarts: Counter,
+    /// Bytes of rows that wait in its channels.
+    pub memory: Arc<Memory>,
     /// Errors of expressions and of the rule's task.
     pub errors: ErrorLog,
 }
 
 impl RuleMetrics {
-    /// Metrics of a rule.
-    pub fn new(rule: &str, clock: Arc<dyn Clock>) -> Self {
+    /// Metrics of a rule; `process` is the account of memory that the rule's is below.
+    pub fn new(rule: &str, process: &Arc<Memory>, clock: Arc<dyn Clock>) -> Self {
         let rule: Arc<str> = rule.into();
         RuleMetrics {
             errors: ErrorLog::new(Some(Arc::clone(&rule)), None, clock),
             rule,
+            memory: Arc::new(Memory::below(process, None)),
             rows_in: Counter::default(),
             rows_out: Counter::default(),
             rows_failed: Counter::default(),
             dropped: Drops::default(),
             latency: Histogram::default(),
             blocked_us: Counter::default(),
+            restarts: Counter::default(),
         }
     }
 }
@@ -346,6 +365,14 @@ pub struct SinkMetrics {
     pub dropped: Drops,
     /// How long successful writes took, counted per write.
     pub write_time: Histogram,
+    /// Rows that came a second time after a restart, and are not written again.
+    pub repeated: Counter,
+    /// Rows that were given to the alternate sink.
+    pub diverted: Counter,
+    /// Does the far side take what is written?
+    pub circuit: CircuitState,
+    /// What waits in the sink's queue.
+    pub queue: QueueMetrics,
     /// Errors of encoding and writing.
     pub errors: Arc<ErrorLog>,
     /// State of the connection and retries; also the sink's [`ConnectorContext::health`](crate::connection::ConnectorContext).
@@ -355,8 +382,15 @@ pub struct SinkMetrics {
 impl SinkMetrics {
     /// Metrics of a rule's sink number `sink_idx`.
     pub fn new(rule: &str, sink_idx: usize, connector: &str, clock: Arc<dyn Clock>) -> Self {
-        let rule: Arc<str> = rule.into();
-        let sink: Arc<str> = format!("{connector}_{sink_idx}").into();
+        Self::named(rule.into(), format!("{connector}_{sink_idx}").into(), connector, clock)
+    }
+
+    /// Metrics of a sink beside another one: `deadLetter`, `alternate`.
+    pub fn beside(of: &SinkMetrics, what: &str, connector: &str, clock: Arc<dyn Clock>) -> Self {
+        Self::named(Arc::clone(&of.rule), format!("{}/{what}", of.sink).into(), connector, clock)
+    }
+
+    fn named(rule: Arc<str>, sink: Arc<str>, connector: &str, clock: Arc<dyn Clock>) -> Self {
         let errors = Arc::new(ErrorLog::new(Some(Arc::clone(&rule)), Some(Arc::clone(&sink)), clock));
         SinkMetrics {
             health: errors.health(),
@@ -369,8 +403,73 @@ impl SinkMetrics {
             bytes_out: Counter::default(),
             dropped: Drops::default(),
             write_time: Histogram::default(),
+            repeated: Counter::default(),
+            diverted: Counter::default(),
+            circuit: CircuitState::default(),
+            queue: QueueMetrics::default(),
         }
     }
+}
+
+/// Does the far side take what is written?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Circuit {
+    /// The last try went through, or there was none.
+    #[default]
+    Closed,
+    /// The last try failed, and one more is under way.
+    HalfOpen,
+    /// The last try failed, and the pause before the next one is not over.
+    Open,
+}
+
+impl Circuit {
+    /// The word in metrics and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Circuit::Closed => "closed",
+            Circuit::HalfOpen => "half_open",
+            Circuit::Open => "open",
+        }
+    }
+}
+
+/// A [`Circuit`] that is looked at from elsewhere.
+#[derive(Debug, Default)]
+pub struct CircuitState(AtomicU64);
+
+impl CircuitState {
+    /// Changes it.
+    pub fn set(&self, circuit: Circuit) {
+        self.0.store(circuit as u64, Ordering::Relaxed);
+    }
+
+    /// As it is now.
+    pub fn get(&self) -> Circuit {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Circuit::Closed,
+            1 => Circuit::HalfOpen,
+            _ => Circuit::Open,
+        }
+    }
+}
+
+/// What waits in a sink's queue.
+#[derive(Debug, Default)]
+pub struct QueueMetrics {
+    /// Messages, or batches of rows, in memory.
+    pub memory_items: Gauge,
+    /// Bytes of them, about.
+    pub memory_bytes: Gauge,
+    /// Rows on disk.
+    pub disk_rows: Gauge,
+    /// Bytes on disk.
+    pub disk_bytes: Gauge,
+    /// 1 while there is no room, and the rule waits.
+    pub is_full: Gauge,
+    /// Rows that were there when the sink started.
+    pub restored: Counter,
 }
 
 /// What one lookup join of a rule counts.
@@ -468,7 +567,7 @@ mod tests {
         for (reason_idx, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(drops.get(reason), reason_idx as u64 + 1, "{}", reason.as_str());
         }
-        assert_eq!(drops.total(), 28);
+        assert_eq!(drops.total(), 55);
     }
 
     #[test]

@@ -14,16 +14,21 @@
 
 pub mod backoff;
 pub mod build;
+pub mod channel;
 pub mod decode;
 mod engine;
 pub mod exposition;
 pub mod feed;
 mod generation;
+mod life;
 pub mod lookup;
 mod lookup_cache;
+pub mod memory;
 pub mod metrics;
 pub mod rejected;
+pub mod restart;
 pub mod rule;
+pub mod schedule;
 pub mod sink;
 mod state;
 pub mod status;

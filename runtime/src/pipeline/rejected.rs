@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use sluice_sql::expr::{RejectReason, Rejected};
 use sluice_sql::{Batch, Column, ColumnKind, Row, Schema, Type, Value};
-use tokio::sync::mpsc;
+
+use crate::pipeline::channel::Sender;
+use crate::pipeline::rule::ToSink;
 
 /// The channels of a rule's sinks for rows that it left out.
 #[derive(Debug, Default)]
 pub struct SideSinks {
     /// For late rows.
-    pub late: Option<mpsc::Sender<Arc<Batch>>>,
+    pub late: Option<Sender<ToSink>>,
     /// For rows that failed, and those without a usable timestamp.
-    pub error: Option<mpsc::Sender<Arc<Batch>>>,
+    pub error: Option<Sender<ToSink>>,
 }
 
 /// The columns of a record.
@@ -45,7 +47,7 @@ pub fn batch(rule: &str, rejected: &[&Rejected]) -> Batch {
 
 impl SideSinks {
     /// The channel for rows that were left out for this reason.
-    pub fn of(&self, reason: RejectReason) -> Option<&mpsc::Sender<Arc<Batch>>> {
+    pub fn of(&self, reason: RejectReason) -> Option<&Sender<ToSink>> {
         match reason {
             RejectReason::Late => self.late.as_ref(),
             RejectReason::BadTimestamp | RejectReason::Error => self.error.as_ref(),

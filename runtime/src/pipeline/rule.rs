@@ -13,13 +13,17 @@ use futures::stream::FuturesOrdered;
 use sluice_sql::expr::{RejectReason, Rejected, RuleContext};
 use sluice_sql::operators::{Chain, LookupAnswer, LookupRequest};
 use sluice_sql::{Batch, Timestamp};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::channel::{Load, Receiver, Sender, Travels, TrySendError};
 use crate::pipeline::feed::Signal;
 use crate::pipeline::lookup::LookupDriver;
+use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
 use crate::pipeline::rejected::{self, SideSinks};
+use crate::pipeline::sink::Item;
+use crate::state::Cause;
 use crate::time::Clock;
 
 /// Batches that wait for lookups at most; the inputs are not read meanwhile.
@@ -75,6 +79,62 @@ impl Tail {
     }
 }
 
+/// What travels from a rule to one of its sinks. The channel closes behind the last result.
+#[derive(Debug)]
+pub enum ToSink {
+    /// Results, in order.
+    Results {
+        /// Not empty.
+        batch: Arc<Batch>,
+        /// What caused them, for rules that keep state (`qos` 1 and 2); grows from one to the next.
+        cause: Option<Cause>,
+    },
+    /// What another sink has shaped and could not write: see the option `alternate`.
+    Shaped(Vec<Item>),
+    /// Never overtakes results, never dropped to make room.
+    Barrier(Barrier),
+}
+
+impl From<Arc<Batch>> for ToSink {
+    fn from(batch: Arc<Batch>) -> Self {
+        ToSink::Results { batch, cause: None }
+    }
+}
+
+impl Travels for ToSink {
+    fn load(&self) -> Option<Load> {
+        match self {
+            ToSink::Results { batch, .. } => Some(Load { rows: batch.rows.len() as u64, bytes: shared_bytes(batch) }),
+            ToSink::Shaped(items) => {
+                Some(Load { rows: items.iter().map(Item::n_rows).sum(), bytes: items.iter().map(Item::n_bytes).sum() })
+            }
+            ToSink::Barrier(_) => None,
+        }
+    }
+}
+
+/// Asks a sink for everything that came before it: once that is with the far side, or on the state volume, the sink calls
+/// [`taken`](Self::taken). The rule is not computed again from before that point. Dropping it says that it did not come to
+/// that: the checkpoint fails, and the one before it stays.
+#[derive(Debug)]
+pub struct Barrier {
+    taken: oneshot::Sender<()>,
+}
+
+impl Barrier {
+    /// A barrier, and what completes when it has been taken.
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
+        let (taken, receiver) = oneshot::channel();
+        (Barrier { taken }, receiver)
+    }
+
+    /// Everything before it is safe.
+    pub fn taken(self) {
+        // Nobody waits any more once the rule has ended.
+        let _ = self.taken.send(());
+    }
+}
+
 /// When the step that a rule is computing began; 0 between two steps.
 #[derive(Debug, Default)]
 pub struct Pulse(AtomicI64);
@@ -97,11 +157,11 @@ pub struct RuleParts {
     /// Its surroundings.
     pub ctx: RuleContext,
     /// One channel per input of the plan.
-    pub inputs: Vec<mpsc::Receiver<Signal>>,
+    pub inputs: Vec<Receiver<Signal>>,
     /// One driver per lookup of the plan.
     pub lookups: Vec<Arc<LookupDriver>>,
     /// One channel per sink.
-    pub sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    pub sinks: Vec<Sender<ToSink>>,
     /// The channels for rows that are left out.
     pub side_sinks: SideSinks,
     /// It fails with the first row that fails.
@@ -122,7 +182,7 @@ pub struct RuleTask {
     ctx: RuleContext,
     inputs: Inputs,
     lookups: Vec<Arc<LookupDriver>>,
-    sinks: Vec<mpsc::Sender<Arc<Batch>>>,
+    sinks: Vec<Sender<ToSink>>,
     side_sinks: SideSinks,
     /// Left out, not handed over yet.
     rejected: Vec<Rejected>,
@@ -342,7 +402,7 @@ impl RuleTask {
             let rows: Vec<&Rejected> = rejected.iter().filter(|row| reasons.contains(&row.reason)).collect();
             if !rows.is_empty() {
                 // A closed channel is the sink's failure, which ends the rule.
-                let _ = sink.send(Arc::new(rejected::batch(&self.ctx.rule_id, &rows))).await;
+                let _ = sink.send(ToSink::from(Arc::new(rejected::batch(&self.ctx.rule_id, &rows)))).await;
             }
         }
     }
@@ -354,10 +414,10 @@ impl RuleTask {
         self.n_emitting = batch.rows.len() as u64;
         let batch = Arc::new(batch);
         for (sink_idx, sink) in self.sinks.iter().enumerate() {
-            let is_open = match sink.try_send(Arc::clone(&batch)) {
+            let is_open = match sink.try_send(ToSink::from(Arc::clone(&batch))) {
                 Ok(()) => true,
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Err(mpsc::error::TrySendError::Full(batch)) => {
+                Err(TrySendError::Closed(_)) => false,
+                Err(TrySendError::Full(batch)) => {
                     let started = Instant::now();
                     let sent = sink.send(batch).await;
                     self.metrics.blocked_us.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -394,14 +454,14 @@ fn poll_in_flight(
 /// The channels of a rule's inputs, read in turn.
 struct Inputs {
     /// `None` where the input has ended or closed.
-    receivers: Vec<Option<mpsc::Receiver<Signal>>>,
+    receivers: Vec<Option<Receiver<Signal>>>,
     n_ended: usize,
     /// Where the next round begins.
     first: usize,
 }
 
 impl Inputs {
-    fn new(receivers: Vec<mpsc::Receiver<Signal>>) -> Self {
+    fn new(receivers: Vec<Receiver<Signal>>) -> Self {
         Inputs { receivers: receivers.into_iter().map(Some).collect(), n_ended: 0, first: 0 }
     }
 
@@ -417,7 +477,7 @@ impl Inputs {
     fn drain_rows(&mut self) -> u64 {
         let mut n_rows = 0;
         for receiver in self.receivers.iter_mut().flatten() {
-            while let Ok(signal) = receiver.try_recv() {
+            while let Some(signal) = receiver.try_recv() {
                 if let Signal::Rows { batch, .. } = signal {
                     n_rows += batch.rows.len() as u64;
                 }

@@ -1,73 +1,142 @@
 //! The task that feeds one sink of a rule: shapes results, collects batches, writes with retry.
 //!
-//! Everything that has arrived is written together, in order. While the far side does not answer, nothing more is taken from
-//! the channel, so the rule waits. What can never be written is set aside and counted.
+//! Everything that has arrived is written together, in order. Without a queue nothing more is taken from the channel while the
+//! far side does not answer, so the rule waits; with one ([`queue`]), results wait there. What can never be written is set
+//! aside: counted, and with a dead letter sink sent there with the reason.
 
+mod alternate;
+mod aside;
+mod batcher;
 mod deliver;
 mod options;
 mod project;
+mod queue;
 mod shape;
+mod shaping;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_sql::value::{Column, ColumnKind, Emission, Emissions};
-use sluice_sql::{Batch, Row, Schema, Type, Value};
-use tokio::sync::mpsc;
+use sluice_sql::value::Emissions;
+use sluice_sql::{Batch, Schema};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::ConnectorContext;
-use crate::definition::SinkDef;
+use crate::definition::{Backpressure, SinkDef};
 use crate::error::ConfigError;
 use crate::pipeline::backoff::Backoff;
+use crate::pipeline::channel::{Limits, Receiver, channel};
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
+use crate::pipeline::rule::{Barrier, ToSink};
 use crate::registry::Registry;
-use crate::sink::{SinkArgs, Takes};
+use crate::sink::{SinkArgs, SinkType};
+use crate::state::{StateError, SyncPolicy};
 use crate::template::Surroundings;
 
+use alternate::{Alternate, Switch};
+use aside::DeadLetters;
+use batcher::Batcher;
 use deliver::{Cut, Delivery, Load};
 pub use options::SinkOptions;
+pub use queue::Item;
+use queue::{Bounds, Queue, Taken};
 
 pub use crate::format::compression::Compression;
 use shape::Shaper;
+use shaping::Shaping;
 
 /// Batches that are taken from the channel at once.
 const MAX_BATCHES: usize = 64;
+/// Loads that wait for the alternate sink.
+const ALTERNATE_LOADS: usize = 4;
+/// Dead letters that wait for their sink.
+const DEAD_LETTERS: usize = 64;
+/// Pause after the state volume has failed.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Feeds one sink of a rule.
 pub struct SinkDriver {
-    takes: Takes,
-    shaper: Shaper,
-    batcher: Option<Batcher>,
+    shaping: Shaping,
     delivery: Delivery,
+    /// It is to have a queue.
+    has_queue: bool,
+    /// How much that holds.
+    bounds: Bounds,
+    clean_at_stop: bool,
+    /// Where a queue keeps what waits, and how safe.
+    dir: Option<(PathBuf, SyncPolicy)>,
+    /// Where what can't be written goes.
+    dead_letters: Option<Box<SinkDriver>>,
+    /// Where results go while the far side does not answer.
+    alternate: Option<Box<Alternate>>,
+}
+
+/// What a driver is made from, beside the sink's definition.
+pub struct SinkParts<'a> {
+    /// The rule's name.
+    pub rule: &'a str,
+    /// The sink's place in the rule.
+    pub index: usize,
+    /// The rule's rows.
+    pub output: &'a Arc<Schema>,
+    /// What there is to make it from.
+    pub registry: &'a Registry,
+    /// Its surroundings.
+    pub ctx: ConnectorContext,
+    /// What it counts.
+    pub metrics: Arc<SinkMetrics>,
+    /// What happens to rows when it is too slow.
+    pub backpressure: Backpressure,
 }
 
 impl SinkDriver {
-    /// Checks a sink's options and makes its driver; no I/O. `index` is the sink's place in the rule, `output` describes the
-    /// rule's rows.
+    /// Checks a sink's options and makes its driver; no I/O.
     ///
     /// # Errors
     /// Every option that is wrong.
-    pub fn new(
-        rule: &str,
-        index: usize,
-        def: &SinkDef,
-        output: &Arc<Schema>,
-        registry: &Registry,
-        ctx: ConnectorContext,
-        metrics: Arc<SinkMetrics>,
-    ) -> Result<Self, ConfigError> {
-        let sink_type = registry.sink(&def.connector)?;
+    pub fn new(def: &SinkDef, parts: SinkParts<'_>) -> Result<Self, ConfigError> {
+        let sink_type = Arc::clone(parts.registry.sink(&def.connector)?);
+        Self::of_type(&sink_type, def, parts)
+    }
+
+    fn of_type(sink_type: &SinkType, def: &SinkDef, parts: SinkParts<'_>) -> Result<Self, ConfigError> {
+        let SinkParts { rule, index, output, registry, ctx, metrics, backpressure } = parts;
         // Mistakes on both sides are reported together.
         let (common, own) = options::split(def, sink_type);
         let mut problems = ConfigError::default();
         let options = SinkOptions::read(&common).unwrap_or_else(|error| {
             problems.problems.extend(error.problems);
             SinkOptions::default()
+        });
+        let dead_letters = options.dead_letter.as_ref().map(|letter| {
+            let parts = SinkParts {
+                rule,
+                index,
+                output,
+                registry,
+                ctx: ctx.clone(),
+                metrics: Arc::clone(&metrics),
+                backpressure,
+            };
+            aside::driver(letter, parts)
+        });
+        let alternate = options.alternate(def).map(|other| {
+            let other = other?;
+            let parts = SinkParts {
+                rule,
+                index,
+                output,
+                registry,
+                ctx: ctx.clone(),
+                metrics: Arc::clone(&metrics),
+                backpressure,
+            };
+            alternate::build(&other, sink_type, parts)
         });
         let surroundings = Surroundings::at(ctx.clock.now());
         let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics));
@@ -79,6 +148,20 @@ impl SinkDriver {
             format: &options.format,
             compression: options.compression,
         });
+        let dead_letters = match dead_letters.transpose() {
+            Ok(driver) => driver,
+            Err(error) => {
+                problems.problems.extend(error.problems);
+                None
+            }
+        };
+        let alternate = match alternate.transpose() {
+            Ok(alternate) => alternate,
+            Err(error) => {
+                problems.problems.extend(error.problems);
+                None
+            }
+        };
         let (shaper, sink) = match (shaper, sink) {
             (Ok(shaper), Ok(sink)) if problems.problems.is_empty() => (shaper, sink),
             (shaper, sink) => {
@@ -97,55 +180,144 @@ impl SinkDriver {
         };
         let batcher = (options.batch_size > 0 || !options.linger_interval.0.is_zero())
             .then(|| Batcher::new(options.batch_size, options.linger_interval.0));
+        let bounds = Bounds {
+            memory_items: options.memory_cache_threshold.max(1),
+            disk_items: options.max_disk_cache.max(1),
+            disk_bytes: options.max_disk_size.0.max(1),
+            max_age: Some(options.max_cache_age.0).filter(|age| !age.is_zero()),
+            overflow: backpressure,
+        };
         let delivery = Delivery {
             sink,
             ctx,
-            metrics,
+            metrics: Arc::clone(&metrics),
             max_attempts: options.max_attempts,
             cut: CancellationToken::new(),
-            backoff: Backoff::default(),
+            backoff: Backoff::every(options.resend_interval.0),
+            dead_letters: None,
+            switch: None,
         };
-        Ok(SinkDriver { takes: sink_type.takes, shaper, batcher, delivery })
+        let mut shaping = Shaping::new(sink_type.takes, shaper, batcher, metrics);
+        shaping.shaper.keeps_failed = dead_letters.is_some();
+        Ok(SinkDriver {
+            shaping,
+            delivery,
+            has_queue: options.enable_cache || backpressure == Backpressure::Spill,
+            bounds,
+            clean_at_stop: options.clean_cache_at_stop,
+            dir: None,
+            dead_letters,
+            alternate: alternate.map(Box::new),
+        })
+    }
+
+    /// Gives the sink a folder on the state volume. With `is_durable` it gets a queue there also if its options don't ask for
+    /// one: a rule whose results are not to get lost does not wait with its checkpoints for a sink that can't be reached.
+    pub fn keep_in(&mut self, dir: PathBuf, sync: SyncPolicy, is_durable: bool) {
+        if let Some(letters) = &mut self.dead_letters {
+            letters.keep_in(dir.join("deadLetter"), sync, is_durable);
+        }
+        if let Some(alternate) = &mut self.alternate {
+            alternate.driver.keep_in(dir.join("alternate"), sync, is_durable);
+        }
+        self.has_queue |= is_durable;
+        self.dir = Some((dir, sync));
+    }
+
+    /// What the sinks below this one count.
+    pub fn more_metrics(&self) -> Vec<Arc<SinkMetrics>> {
+        let letters = self.dead_letters.as_deref();
+        let alternate = self.alternate.as_ref().map(|alternate| &alternate.driver);
+        letters.into_iter().chain(alternate).map(|driver| Arc::clone(&driver.delivery.metrics)).collect()
     }
 
     /// Writes what comes through the channel until it is closed and drained, then flushes and closes the sink. When `cut` is
-    /// cancelled (the grace period is over), it returns at once and counts what was not written.
-    pub async fn run(mut self, mut results: mpsc::Receiver<Arc<Batch>>, cut: CancellationToken) {
+    /// cancelled (the grace period is over), it returns at once; what is not written is kept in the queue, or else counted.
+    pub async fn run(mut self, results: Receiver<ToSink>, cut: CancellationToken) {
+        let mut beside = Vec::new();
+        if let Some(alternate) = self.alternate.take() {
+            let Alternate { driver, props } = *alternate;
+            let (sender, receiver) = channel(Limits::of_items(ALTERNATE_LOADS), |_| {});
+            self.delivery.switch = Some(Switch::new(sender, props));
+            beside.push(driver.run_alone(receiver, cut.clone()));
+        }
+        if let Some(letters) = self.dead_letters.take() {
+            let (sender, receiver) = channel(Limits::of_items(DEAD_LETTERS), |_| {});
+            let SinkMetrics { rule, sink, .. } = &*self.delivery.metrics;
+            self.delivery.dead_letters = Some(DeadLetters {
+                sender,
+                rule: Arc::clone(rule),
+                sink: Arc::clone(sink),
+                clock: Arc::clone(&self.delivery.ctx.clock),
+            });
+            beside.push(letters.run_alone(receiver, cut.clone()));
+        }
+        // The senders go with the sink that is done; then so are those beside it.
+        tokio::join!(self.run_alone(results, cut), futures::future::join_all(beside));
+    }
+
+    async fn run_alone(mut self, mut results: Receiver<ToSink>, cut: CancellationToken) {
         self.delivery.cut = cut.clone();
-        if self.feed(&mut results).await.is_err() {
-            let n_held = self.batcher.as_ref().map_or(0, Batcher::n_rows);
-            let mut n_waiting = 0;
-            while let Ok(batch) = results.try_recv() {
-                n_waiting += count_rows(&batch);
+        match self.open_queue().await {
+            Some(queue) => self.run_queued(&queue, &mut results).await,
+            None => {
+                if self.feed(&mut results).await.is_err() {
+                    let mut n_waiting = self.shaping.n_held();
+                    let mut n_new = 0;
+                    while let Some(item) = results.try_recv() {
+                        n_new += count_item(&item);
+                    }
+                    n_waiting += n_new;
+                    self.delivery.metrics.rows_in.add(n_new);
+                    self.delivery.metrics.dropped.add(DropReason::Shutdown, n_waiting);
+                }
             }
-            self.delivery.metrics.rows_in.add(n_waiting);
-            self.delivery.metrics.dropped.add(DropReason::Shutdown, n_held + n_waiting);
         }
         self.delivery.finish().await;
     }
 
-    async fn feed(&mut self, results: &mut mpsc::Receiver<Arc<Batch>>) -> Result<(), Cut> {
-        let mut batches = Vec::with_capacity(MAX_BATCHES);
-        if self.connect(results, &mut batches).await? == Connected::NothingToWrite {
+    /// The queue, if the sink is to have one, or something is left from a time when it had.
+    async fn open_queue(&mut self) -> Option<Queue> {
+        if !self.has_queue && self.dir.as_ref().is_none_or(|(dir, _)| !dir.is_dir()) {
+            return None;
+        }
+        let metrics = &self.delivery.metrics;
+        if self.dir.is_none() {
+            metrics.errors.report("there is no state volume (--state-dir): the cache holds what fits in memory");
+        }
+        let clock = Arc::clone(&self.delivery.ctx.clock);
+        let opened = Queue::open(self.dir.clone(), self.bounds, Arc::clone(metrics), Arc::clone(&clock)).await;
+        let queue = match opened {
+            Ok(queue) => queue,
+            Err(error) => {
+                metrics.errors.report(format_args!("queue: {error}; the cache holds what fits in memory"));
+                Queue::open(None, self.bounds, Arc::clone(metrics), clock).await.ok()?
+            }
+        };
+        (self.has_queue || !queue.is_empty()).then_some(queue)
+    }
+
+    async fn feed(&mut self, results: &mut Receiver<ToSink>) -> Result<(), Cut> {
+        let mut items = Vec::with_capacity(MAX_BATCHES);
+        if self.connect(results, &mut items).await? == Connected::NothingToWrite {
             return Ok(());
         }
         let cut = self.delivery.cut.clone();
-        let mut rows = Vec::new();
-        self.shape_all(&mut batches, &mut rows);
-        self.write(&mut rows).await?;
+        self.take_all(&mut items).await?;
+        self.write().await?;
         loop {
-            let due = self.batcher.as_ref().and_then(Batcher::due);
+            let due = self.shaping.due();
             let n_received = tokio::select! {
                 biased;
-                () = cut.cancelled() => return Err(Cut),
+                () = cut.cancelled() => return Err(Cut::default()),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
-                n_received = results.recv_many(&mut batches, MAX_BATCHES) => Some(n_received),
+                n_received = results.recv_many(&mut items, MAX_BATCHES) => Some(n_received),
             };
-            self.shape_all(&mut batches, &mut rows);
+            self.take_all(&mut items).await?;
             if matches!(n_received, None | Some(0)) {
-                self.flush_batcher(self.delivery.ctx.clock.now(), &mut rows);
+                self.shaping.flush(self.delivery.ctx.clock.now());
             }
-            self.write(&mut rows).await?;
+            self.write().await?;
             if n_received == Some(0) {
                 return Ok(());
             }
@@ -154,11 +326,10 @@ impl SinkDriver {
 
     /// Connects, however long it takes. The first results are taken meanwhile, to see whether there will be any at all: a rule
     /// that stops need not wait for a sink that it has nothing for.
-    async fn connect(
-        &mut self,
-        results: &mut mpsc::Receiver<Arc<Batch>>,
-        batches: &mut Vec<Arc<Batch>>,
-    ) -> Result<Connected, Cut> {
+    async fn connect(&mut self, results: &mut Receiver<ToSink>, items: &mut Vec<ToSink>) -> Result<Connected, Cut> {
+        if self.delivery.try_first().await? {
+            return Ok(Connected::Yes);
+        }
         loop {
             let Err(error) = self.delivery.connect_once().await? else { return Ok(Connected::Yes) };
             let pause = tokio::time::sleep(self.delivery.backoff.pause(error.retry));
@@ -167,12 +338,12 @@ impl SinkDriver {
                 tokio::select! {
                     biased;
                     () = self.delivery.cut.cancelled() => {
-                        let n_rows = batches.iter().map(|batch| count_rows(batch)).sum();
+                        let n_rows = items.iter().map(count_item).sum();
                         self.delivery.metrics.rows_in.add(n_rows);
                         self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
-                        return Err(Cut);
+                        return Err(Cut::default());
                     }
-                    n_received = results.recv_many(batches, MAX_BATCHES), if batches.is_empty() => {
+                    n_received = results.recv_many(items, MAX_BATCHES), if items.is_empty() => {
                         if n_received == 0 {
                             return Ok(Connected::NothingToWrite);
                         }
@@ -183,81 +354,211 @@ impl SinkDriver {
         }
     }
 
-    fn shape_all(&mut self, batches: &mut Vec<Arc<Batch>>, rows: &mut Vec<Arc<Batch>>) {
-        let now = self.delivery.ctx.clock.now();
-        for batch in batches.drain(..) {
-            self.delivery.metrics.rows_in.add(count_rows(&batch));
-            self.shape(batch, now, rows);
+    /// Shapes what has come; what stands before a barrier is written first, however long that takes.
+    async fn take_all(&mut self, items: &mut Vec<ToSink>) -> Result<(), Cut> {
+        let mut items = items.drain(..);
+        while let Some(item) = items.next() {
+            let now = self.delivery.ctx.clock.now();
+            match item {
+                ToSink::Results { batch, .. } => self.shaping.take(&batch, now),
+                ToSink::Shaped(items) => self.shaping.take_shaped(items),
+                ToSink::Barrier(barrier) => {
+                    self.shaping.flush(now);
+                    if let Err(cut) = self.write().await {
+                        let n_rows = items.map(|item| count_item(&item)).sum();
+                        self.delivery.metrics.rows_in.add(n_rows);
+                        self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
+                        return Err(cut);
+                    }
+                    barrier.taken();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Cut> {
+        let load = self.shaping.load();
+        self.delivery.set_aside(self.shaping.shaper.take_failed()).await;
+        let written = self.delivery.write_all(&load, None).await;
+        if let Err(Cut { n_settled }) = written {
+            let n_rows = load.n_rows(n_settled..load.n_items());
+            self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
+        }
+        written
+    }
+
+    /// Two halves: one puts results into the queue, the other writes what is in it.
+    async fn run_queued(&mut self, queue: &Queue, results: &mut Receiver<ToSink>) {
+        let cut = self.delivery.cut.clone();
+        let dead_letters = self.delivery.dead_letters.clone();
+        let SinkDriver { shaping, delivery, .. } = self;
+        let clock = Arc::clone(&delivery.ctx.clock);
+        let mut pending = Pending::default();
+        let give = async {
+            give(queue, shaping, results, &mut pending, dead_letters.as_ref(), &*clock).await;
+            queue.close();
+        };
+        let is_cut = {
+            let write = write_queued(queue, delivery);
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => true,
+                ((), written) = async { tokio::join!(give, write) } => written.is_err(),
+            }
+        };
+        if is_cut {
+            self.keep_rest(queue, pending, results).await;
         }
     }
 
-    async fn write(&mut self, rows: &mut Vec<Arc<Batch>>) -> Result<(), Cut> {
-        let load = match self.takes {
-            Takes::Messages => Load::Messages(self.shaper.take_messages()),
-            Takes::Rows => Load::Rows(std::mem::take(rows)),
-        };
-        self.delivery.write_all(&load).await
-    }
-
-    fn shape(&mut self, batch: Arc<Batch>, now: i64, rows_out: &mut Vec<Arc<Batch>>) {
-        let has_errors =
-            matches!(&batch.emissions, Emissions::Grouped(emissions) if emissions.iter().any(|e| e.error.is_some()));
-        if self.takes == Takes::Rows && self.batcher.is_none() && !has_errors && self.shaper.passes_rows() {
-            if !batch.rows.is_empty() {
-                rows_out.push(batch);
+    /// The grace period is over: what is not written goes to disk.
+    async fn keep_rest(&mut self, queue: &Queue, pending: Pending, results: &mut Receiver<ToSink>) {
+        let now = self.delivery.ctx.clock.now();
+        let mut newest = queue.cause();
+        let Pending { next, received } = pending;
+        let in_channel = std::iter::from_fn(|| results.try_recv());
+        for item in next.into_iter().chain(received).chain(in_channel) {
+            match item {
+                ToSink::Results { batch, cause } if cause.is_none() || cause > newest => {
+                    newest = newest.max(cause);
+                    self.shaping.take(&batch, now);
+                    queue.add(self.shaping.load().into_items(), cause);
+                }
+                ToSink::Shaped(items) => {
+                    self.shaping.take_shaped(items);
+                    queue.add(self.shaping.load().into_items(), None);
+                }
+                // A barrier that is let go says that the checkpoint has failed.
+                ToSink::Results { .. } | ToSink::Barrier(_) => {}
             }
+        }
+        self.shaping.flush(now);
+        queue.add(self.shaping.load().into_items(), newest);
+        let metrics = &self.delivery.metrics;
+        if self.clean_at_stop {
+            metrics.dropped.add(DropReason::Shutdown, queue.clear().await);
+        } else if !queue.secure().await {
+            metrics.dropped.add(DropReason::Shutdown, queue.rows_in_memory());
+        }
+    }
+}
+
+/// What has come out of the channel and is not in the queue yet.
+#[derive(Default)]
+struct Pending {
+    next: VecDeque<ToSink>,
+    received: Vec<ToSink>,
+}
+
+/// Puts results into the queue until the channel is closed and drained.
+async fn give(
+    queue: &Queue,
+    shaping: &mut Shaping,
+    results: &mut Receiver<ToSink>,
+    pending: &mut Pending,
+    dead_letters: Option<&DeadLetters>,
+    clock: &dyn crate::time::Clock,
+) {
+    let mut newest = queue.cause();
+    loop {
+        let due = shaping.due();
+        let n_received = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
+            n_received = results.recv_many(&mut pending.received, MAX_BATCHES) => Some(n_received),
+        };
+        let mut failed: Vec<Barrier> = Vec::new();
+        pending.next.extend(pending.received.drain(..));
+        while let Some(item) = pending.next.pop_front() {
+            let now = clock.now();
+            match item {
+                // It came before, and the rule computes it again after a restart.
+                ToSink::Results { batch, cause: Some(cause) } if newest.is_some_and(|newest| cause <= newest) => {
+                    shaping.metrics.repeated.add(count_rows(&batch));
+                }
+                ToSink::Results { batch, cause } => {
+                    shaping.take(&batch, now);
+                    newest = newest.max(cause);
+                    // Without causes everything that has come is given at once.
+                    if cause.is_some() || pending.next.is_empty() {
+                        queue.push(shaping.load().into_items(), cause).await;
+                    }
+                }
+                ToSink::Shaped(items) => {
+                    shaping.take_shaped(items);
+                    queue.push(shaping.load().into_items(), None).await;
+                }
+                ToSink::Barrier(new) => {
+                    shaping.flush(now);
+                    queue.push(shaping.load().into_items(), newest).await;
+                    if queue.secure().await {
+                        new.taken();
+                    } else {
+                        failed.push(new);
+                    }
+                }
+            }
+        }
+        // Let go of, it says that the checkpoint has failed.
+        drop(failed);
+        if matches!(n_received, None | Some(0)) {
+            shaping.flush(clock.now());
+        }
+        queue.push(shaping.load().into_items(), newest).await;
+        if let Some(dead_letters) = dead_letters {
+            dead_letters.send(shaping.shaper.take_failed()).await;
+        }
+        if n_received == Some(0) {
             return;
         }
-        match &batch.emissions {
-            Emissions::PerRow => {
-                for row_idx in 0..batch.rows.len() {
-                    self.shape_result(&batch, row_idx..row_idx + 1, now, rows_out);
-                }
-            }
-            Emissions::Grouped(emissions) => {
-                let mut start = 0;
-                for Emission { end, error, .. } in emissions {
-                    match error {
-                        Some(error) => self.shape_error(error, now, rows_out),
-                        None => self.shape_result(&batch, start..*end, now, rows_out),
-                    }
-                    start = *end;
-                }
-            }
-        }
     }
+}
 
-    fn shape_result(&mut self, batch: &Arc<Batch>, rows: Range<usize>, now: i64, rows_out: &mut Vec<Arc<Batch>>) {
-        match &mut self.batcher {
-            Some(batcher) => {
-                batcher.add(batch, rows);
-                if batcher.is_full() {
-                    self.flush_batcher(now, rows_out);
-                }
+/// Writes what is in the queue until nothing more will come.
+async fn write_queued(queue: &Queue, delivery: &mut Delivery) -> Result<(), Cut> {
+    let is_switched = delivery.try_first().await?;
+    while !is_switched && let Err(error) = delivery.connect_once().await? {
+        queue.outage(true).await;
+        let pause = delivery.backoff.pause(error.retry);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // A rule that stops need not wait for a sink that it has nothing for.
+            () = queue.over() => return Ok(()),
+        }
+    }
+    queue.outage(false).await;
+    loop {
+        let taken = match queue.next().await {
+            Ok(None) => return Ok(()),
+            Ok(Some(taken)) => taken,
+            Err(error) => {
+                pause_for_disk(delivery, &error).await;
+                continue;
             }
-            None => match self.takes {
-                Takes::Messages => self.shaper.add_messages(batch, rows, false, now),
-                Takes::Rows => rows_out.extend(self.shaper.add_rows(batch, rows, false, now).map(Arc::new)),
-            },
+        };
+        let Taken { items, cause } = taken;
+        let load = Load::from_items(items);
+        let written = delivery.write_all(&load, Some(queue)).await;
+        let done = match written {
+            Ok(()) => queue.done(cause).await,
+            Err(Cut { n_settled }) => {
+                let done = queue.done_some(load.n_whole(n_settled)).await;
+                if let Err(error) = done {
+                    delivery.metrics.errors.report(format_args!("queue: {error}"));
+                }
+                return Err(Cut::default());
+            }
+        };
+        if let Err(error) = done {
+            pause_for_disk(delivery, &error).await;
         }
     }
+}
 
-    fn shape_error(&mut self, error: &Arc<str>, now: i64, rows_out: &mut Vec<Arc<Batch>>) {
-        let batch = Arc::new(error_batch(error, now));
-        match (&mut self.batcher, self.takes) {
-            (Some(_), _) => self.shape_result(&batch, 0..1, now, rows_out),
-            (None, Takes::Messages) => self.shaper.add_error(&batch, now),
-            (None, Takes::Rows) => rows_out.push(batch),
-        }
-    }
-
-    fn flush_batcher(&mut self, now: i64, rows_out: &mut Vec<Arc<Batch>>) {
-        let Some((batch, rows)) = self.batcher.as_mut().and_then(Batcher::take) else { return };
-        match self.takes {
-            Takes::Messages => self.shaper.add_messages(&batch, rows, true, now),
-            Takes::Rows => rows_out.extend(self.shaper.add_rows(&batch, rows, true, now).map(Arc::new)),
-        }
-    }
+async fn pause_for_disk(delivery: &mut Delivery, error: &StateError) {
+    delivery.metrics.errors.report(format_args!("queue: {error}"));
+    tokio::time::sleep(DISK_PAUSE).await;
 }
 
 #[derive(PartialEq, Eq)]
@@ -267,6 +568,15 @@ enum Connected {
     NothingToWrite,
 }
 
+/// Rows of what travels to a sink.
+pub(super) fn count_item(item: &ToSink) -> u64 {
+    match item {
+        ToSink::Results { batch, .. } => count_rows(batch),
+        ToSink::Shaped(items) => items.iter().map(Item::n_rows).sum(),
+        ToSink::Barrier(_) => 0,
+    }
+}
+
 /// Rows of a batch; an error in place of rows counts as one.
 fn count_rows(batch: &Batch) -> u64 {
     let n_errors = match &batch.emissions {
@@ -274,82 +584,4 @@ fn count_rows(batch: &Batch) -> u64 {
         Emissions::Grouped(emissions) => emissions.iter().filter(|emission| emission.error.is_some()).count(),
     };
     (batch.rows.len() + n_errors) as u64
-}
-
-/// The row that an error makes.
-fn error_batch(error: &Arc<str>, now: i64) -> Batch {
-    let column = Column { name: "error".into(), kind: ColumnKind::Field, ty: Type::String };
-    let row = Row { ts: now, values: vec![Value::string(&**error)] };
-    Batch::per_row(Arc::new(Schema { columns: vec![column] }), vec![row])
-}
-
-/// Collects results until there are enough, or the first has waited long enough.
-struct Batcher {
-    max_results: usize,
-    linger: Duration,
-    pieces: Vec<(Arc<Batch>, Range<usize>)>,
-    n_results: usize,
-    due: Option<Instant>,
-}
-
-impl Batcher {
-    fn new(max_results: usize, linger: Duration) -> Self {
-        Batcher { max_results, linger, pieces: Vec::new(), n_results: 0, due: None }
-    }
-
-    fn add(&mut self, batch: &Arc<Batch>, rows: Range<usize>) {
-        self.n_results += 1;
-        if self.due.is_none() && !self.linger.is_zero() {
-            self.due = Some(Instant::now() + self.linger);
-        }
-        match self.pieces.last_mut() {
-            Some((last, last_rows)) if Arc::ptr_eq(last, batch) && last_rows.end == rows.start => {
-                last_rows.end = rows.end
-            }
-            _ => self.pieces.push((Arc::clone(batch), rows)),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.max_results > 0 && self.n_results >= self.max_results
-    }
-
-    /// When the first result has waited long enough.
-    fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    fn n_rows(&self) -> u64 {
-        self.pieces.iter().map(|(_, rows)| rows.len() as u64).sum()
-    }
-
-    /// Everything collected, joined; `None` without any result.
-    fn take(&mut self) -> Option<(Arc<Batch>, Range<usize>)> {
-        self.due = None;
-        self.n_results = 0;
-        let mut pieces = std::mem::take(&mut self.pieces);
-        if pieces.len() <= 1 {
-            return pieces.pop();
-        }
-        let schema = Arc::clone(&pieces.first()?.0.schema);
-        let same_schema = pieces.iter().all(|(batch, _)| batch.schema == schema);
-        let mut rows = Vec::new();
-        for (batch, range) in &pieces {
-            let part = batch.rows.get(range.clone()).unwrap_or_default();
-            if same_schema {
-                rows.extend_from_slice(part);
-            } else {
-                rows.extend(
-                    part.iter().map(|row| Row {
-                        ts: row.ts,
-                        values: vec![Value::Object(Arc::new(batch.schema.to_object(row)))],
-                    }),
-                );
-            }
-        }
-        let star = || Schema { columns: vec![Column { name: "row".into(), kind: ColumnKind::Star, ty: Type::Any }] };
-        let schema = if same_schema { schema } else { Arc::new(star()) };
-        let n_rows = rows.len();
-        Some((Arc::new(Batch::per_row(schema, rows)), 0..n_rows))
-    }
 }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use sluice_sql::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::definition::{LookupTableDef, StreamDef};
+use crate::definition::{LookupTableDef, RuleDef, StreamDef};
 use crate::lookup::TableHandle;
+use crate::pipeline::build::Named;
 use crate::pipeline::feed::{FeedHandle, SubscriberId};
 use crate::pipeline::generation::{Generation, is_same_stream};
 use crate::pipeline::metrics::RuleMetrics;
@@ -16,6 +18,8 @@ use crate::pipeline::status::{RuleState, RuleStatus, by_reason};
 #[derive(Default)]
 pub(super) struct State {
     pub is_stopping: bool,
+    /// The newest definitions.
+    pub named: Option<Arc<Named>>,
     pub rules: BTreeMap<String, RuleEntry>,
     pub feeds: HashMap<u64, FeedEntry>,
     /// The feed that new subscribers of a stream get: one per shared stream, else one per rule.
@@ -26,7 +30,7 @@ pub(super) struct State {
 /// A lookup table that fills itself, whether or not a rule asks it.
 pub(super) struct TableEntry {
     pub def: LookupTableDef,
-    pub _handle: Option<TableHandle>,
+    pub handle: Option<TableHandle>,
 }
 
 /// Stream, and the rule unless the stream is shared.
@@ -48,6 +52,12 @@ pub(super) struct RuleEntry {
     pub tail: Arc<Tail>,
     /// The newest that passed its check, also after it has ended.
     pub running: Option<Generation>,
+    /// The newest definition that passed its check, unless it is not to run.
+    pub wanted: Option<RuleDef>,
+    /// Starts in a row after failures.
+    pub n_attempts: u32,
+    /// When the rule is looked at again, and which look that is.
+    pub wake: Option<(u64, Timestamp)>,
     /// Cancelled when the tasks of the generation that started last have returned.
     pub finished: CancellationToken,
 }
@@ -78,6 +88,26 @@ impl State {
 }
 
 impl RuleEntry {
+    /// It does not run, and will not without a change.
+    pub fn is_over(&self) -> bool {
+        match self.state {
+            RuleState::Running | RuleState::Restarting => false,
+            RuleState::Scheduled => self.wake.is_none(),
+            RuleState::Done => self.wake.is_none(),
+            RuleState::Failed | RuleState::Refused | RuleState::Suspended | RuleState::Stopped => true,
+        }
+    }
+
+    /// The engine stops: what waits for its next start has had its last.
+    pub fn stop_waiting(&mut self) {
+        self.wake = None;
+        match self.state {
+            RuleState::Restarting => self.state = RuleState::Failed,
+            RuleState::Scheduled => self.state = RuleState::Stopped,
+            _ => {}
+        }
+    }
+
     pub fn status(&self, name: &str) -> RuleStatus {
         let running = self.running.as_ref();
         let mut status = RuleStatus {
@@ -86,11 +116,15 @@ impl RuleEntry {
             generation: running.map_or(0, |running| running.def.origin.generation),
             wanted_generation: self.wanted_generation,
             message: self.message.clone(),
+            restarts: self.metrics.restarts.get(),
+            next_start: self.wake.filter(|_| !matches!(self.state, RuleState::Running)).map(|(_, at)| at),
             started_at: running.map(|running| running.started_at),
             rows_in: self.metrics.rows_in.get(),
             rows_out: self.metrics.rows_out.get(),
             rows_failed: self.metrics.rows_failed.get(),
             rows_dropped: by_reason(&self.metrics.dropped),
+            buffered_bytes: self.metrics.memory.used(),
+            full_channels: running.map(Generation::full_channels).unwrap_or_default(),
             tail_missed: self.tail.missed.get(),
             last_error: self.metrics.errors.newest(),
             sources: running.map(Generation::source_status).unwrap_or_default(),

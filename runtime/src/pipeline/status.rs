@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sluice_sql::Timestamp;
 
 use crate::connection::Health;
-use crate::pipeline::metrics::{DropReason, Drops, ErrorEntry, ErrorLog};
+use crate::pipeline::metrics::{Circuit, DropReason, Drops, ErrorEntry, ErrorLog, QueueMetrics};
 
 /// Where a rule is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,10 @@ pub enum RuleState {
     Running,
     /// Its sources were finite, have ended, and everything is written.
     Done,
+    /// It has failed because of `message`, and starts again at `nextStart`.
+    Restarting,
+    /// Its schedule has it wait for `nextStart`.
+    Scheduled,
     /// It has stopped because of `message`.
     Failed,
     /// Its definition did not pass the check, and no earlier one did: nothing runs.
@@ -32,6 +36,8 @@ impl RuleState {
         match self {
             RuleState::Running => "running",
             RuleState::Done => "done",
+            RuleState::Restarting => "restarting",
+            RuleState::Scheduled => "scheduled",
             RuleState::Failed => "failed",
             RuleState::Refused => "refused",
             RuleState::Suspended => "suspended",
@@ -63,6 +69,12 @@ pub struct RuleStatus {
     /// Why the rule failed, or why the newest definition does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Times that it was started again after a failure.
+    #[serde(default)]
+    pub restarts: u64,
+    /// When it starts next, in milliseconds since the epoch: after a failure, or by its schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start: Option<Timestamp>,
     /// When the generation that runs was started, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -75,6 +87,12 @@ pub struct RuleStatus {
     /// Rows that went no further, by reason; reasons that never occurred are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows_dropped: BTreeMap<String, u64>,
+    /// Bytes of rows that wait in its channels, about.
+    #[serde(default)]
+    pub buffered_bytes: u64,
+    /// Its channels that are full: whatever is before a stream's, or the rule before a sink's, waits or drops rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_channels: Vec<String>,
     /// Results that readers of its live output missed because they were too slow.
     pub tail_missed: u64,
     /// The newest error of the rule or of one of its connectors.
@@ -110,9 +128,41 @@ pub struct ConnectorStatus {
     /// Rows or messages that went no further, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<String, u64>,
+    /// Of a sink: whether its far side takes what is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
+    /// Of a sink: what waits in its queue, if something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
     /// Its newest error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorEntry>,
+}
+
+/// What waits in a sink's queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Messages, or batches of rows, in memory.
+    pub memory_items: u64,
+    /// Rows on disk.
+    pub disk_rows: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// There is no room, and the rule waits.
+    pub is_full: bool,
+}
+
+impl QueueStatus {
+    pub(super) fn new(queue: &QueueMetrics) -> Option<Self> {
+        let status = QueueStatus {
+            memory_items: queue.memory_items.get(),
+            disk_rows: queue.disk_rows.get(),
+            disk_bytes: queue.disk_bytes.get(),
+            is_full: queue.is_full.get() > 0,
+        };
+        (status.memory_items > 0 || status.disk_rows > 0).then_some(status)
+    }
 }
 
 impl ConnectorStatus {
@@ -127,6 +177,8 @@ impl ConnectorStatus {
             rows_in: 0,
             rows_out: 0,
             dropped: BTreeMap::new(),
+            circuit: None,
+            queue: None,
             last_error: errors.newest(),
         }
     }
@@ -149,6 +201,8 @@ pub struct ApplyReport {
     pub unchanged: Vec<String>,
     /// Rules that are defined, but not to run.
     pub suspended: Vec<String>,
+    /// Rules that wait for the next time of their schedule.
+    pub scheduled: Vec<String>,
     /// Rules that are no longer defined.
     pub removed: Vec<String>,
     /// Rules that did not pass the check.

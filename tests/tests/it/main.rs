@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![expect(clippy::disallowed_methods, reason = "each suite joins what it spawns")]
 
+mod acceptance;
 mod bad_input;
 mod command;
 mod example;
 mod lookup;
 mod mqtt;
+mod queue;
 mod rules;
 mod services;
 mod sink_influx;

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use serde_json::json;
 use sluice::connection::ConnectorContext;
 use sluice::definition::SinkDef;
+use sluice::pipeline::channel::{Limits, Sender, channel};
 use sluice::pipeline::metrics::{DropReason, SinkMetrics};
-use sluice::pipeline::sink::SinkDriver;
+use sluice::pipeline::rule::ToSink;
+use sluice::pipeline::sink::{SinkDriver, SinkParts};
 use sluice::time::SystemClock;
 use sluice::{Options, Registry};
 use sluice_sql::value::{Batch, Column, ColumnKind, Row, Schema};
 use sluice_sql::{Type, Value};
 use sluice_tests::services::{InfluxDb1, InfluxDb2, unique};
 use sluice_tests::wait;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// A driver that runs, and the channel into it.
 struct Running {
-    rows: mpsc::Sender<Arc<Batch>>,
+    rows: Sender<ToSink>,
     metrics: Arc<SinkMetrics>,
     cut: CancellationToken,
     task: JoinHandle<()>,
@@ -37,9 +38,17 @@ impl Running {
         };
         let def = SinkDef { connector: connector.to_owned(), options: Options::from(options) };
         let registry = Registry::builtin();
-        let driver = SinkDriver::new("r", 0, &def, &Arc::default(), &registry, ctx, Arc::clone(&metrics))
-            .expect("the options are right");
-        let (rows, receiver) = mpsc::channel(4);
+        let parts = SinkParts {
+            rule: "r",
+            index: 0,
+            output: &Arc::default(),
+            registry: &registry,
+            ctx,
+            metrics: Arc::clone(&metrics),
+            backpressure: Default::default(),
+        };
+        let driver = SinkDriver::new(&def, parts).expect("the options are right");
+        let (rows, receiver) = channel(Limits::of_items(4), |_| {});
         let cut = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the test joins it in `end`")]
         let task = tokio::spawn(driver.run(receiver, cut.clone()));
@@ -47,7 +56,7 @@ impl Running {
     }
 
     async fn send(&self, batch: Batch) {
-        self.rows.send(Arc::new(batch)).await.expect("the driver runs");
+        self.rows.send(ToSink::from(Arc::new(batch))).await.expect("the driver runs");
     }
 
     /// Closes the channel and waits until all is written.
@@ -151,6 +160,10 @@ async fn influx2_sets_a_point_aside_that_does_not_fit() {
     let error = metrics.errors.newest().unwrap().message;
     assert!(error.contains("field type conflict") && error.contains(&measurement), "{error}");
     // A time that the server can't hold spoils the whole write (400): it is found and set aside.
+    let folder = tempfile::tempdir().unwrap();
+    let letters = folder.path().join("letters.ndjson");
+    let mut options = options;
+    options["deadLetter"] = json!({"file": {"path": letters}});
     let running = Running::start("influx2", options);
     let mut mixed = numbers(15..20);
     mixed.rows.extend(batch(&columns, vec![row(Value::Int(99), i64::MAX)]).rows);
@@ -160,6 +173,8 @@ async fn influx2_sets_a_point_aside_that_does_not_fit() {
     assert_eq!((metrics.rows_out.get(), metrics.dropped.get(DropReason::Refused)), (10, 1));
     let error = metrics.errors.newest().unwrap().message;
     assert!(error.contains("unable to parse a line") && !error.contains("n=99"), "{error}");
+    let letter = std::fs::read_to_string(letters).unwrap();
+    assert!(letter.contains("unable to parse a line") && letter.contains("\"n\":99"), "{letter}");
     assert_eq!(stored2(influx, &measurement).await, (0..25).collect::<Vec<_>>());
 }
 

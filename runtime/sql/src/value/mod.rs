@@ -9,6 +9,7 @@ pub mod json;
 mod key;
 mod object;
 mod raw;
+pub mod state;
 
 pub use batch::{Batch, Column, ColumnKind, Emission, Emissions, Row, Schema, WindowRange};
 pub use object::Object;

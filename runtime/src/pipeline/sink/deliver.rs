@@ -7,14 +7,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_sql::value::{Emission, Emissions};
-use sluice_sql::{Batch, Row};
+use sluice_sql::{Batch, Row, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConnectorError, Retry};
 use crate::pipeline::backoff::Backoff;
-use crate::pipeline::metrics::{DropReason, SinkMetrics};
+use crate::pipeline::metrics::{Circuit, DropReason, SinkMetrics};
 use crate::sink::{Message, Output, Sink, SinkError};
+
+use super::alternate::Switch;
+use super::aside::{Aside, DeadLetters};
+use super::queue::{Item, Queue};
 
 /// What is to be written, in order.
 pub(super) enum Load {
@@ -28,6 +32,48 @@ impl Load {
             Load::Messages(messages) => messages.len(),
             Load::Rows(batches) => batches.iter().map(|batch| batch.rows.len()).sum(),
         }
+    }
+
+    /// What a queue held.
+    pub(super) fn from_items(items: Vec<Item>) -> Load {
+        let (mut messages, mut batches) = (Vec::new(), Vec::new());
+        for item in items {
+            match item {
+                Item::Message(message) => messages.push(message),
+                Item::Rows(batch) => batches.push(batch),
+            }
+        }
+        if batches.is_empty() { Load::Messages(messages) } else { Load::Rows(batches) }
+    }
+
+    /// For a queue.
+    pub(super) fn into_items(self) -> Vec<Item> {
+        match self {
+            Load::Messages(messages) => messages.into_iter().map(Item::Message).collect(),
+            Load::Rows(batches) => batches.into_iter().map(Item::Rows).collect(),
+        }
+    }
+
+    /// How many of the queue's items are whole in the first `n_items` of ours: batches count there, rows here.
+    pub(super) fn n_whole(&self, n_items: usize) -> usize {
+        match self {
+            Load::Messages(_) => n_items,
+            Load::Rows(batches) => {
+                let mut n_left = n_items;
+                let fits = |batch: &&Arc<Batch>| {
+                    let fits = batch.rows.len() <= n_left;
+                    n_left = n_left.saturating_sub(batch.rows.len());
+                    fits
+                };
+                batches.iter().take_while(fits).count()
+            }
+        }
+    }
+
+    /// Rows in some of the items.
+    pub(super) fn n_rows(&self, items: Range<usize>) -> u64 {
+        let n_items = items.len();
+        self.part(items).n_rows(n_items)
     }
 
     fn part(&self, items: Range<usize>) -> Part<'_> {
@@ -97,6 +143,35 @@ impl Part<'_> {
         }
     }
 
+    /// Items as dead letters.
+    fn asides(&self, items: Vec<usize>, reason: &str) -> Vec<Aside> {
+        match self {
+            Part::Messages(messages) => {
+                let aside = |message: &Message| Aside {
+                    reason: reason.to_owned(),
+                    n_rows: message.n_rows as u64,
+                    payload: Some(message.body.clone()),
+                    row: None,
+                };
+                items.into_iter().filter_map(|idx| messages.get(idx)).map(aside).collect()
+            }
+            Part::Rows(batches) => {
+                let row_at = |idx: usize| {
+                    let mut start = 0;
+                    for batch in batches.iter() {
+                        if let Some(row) = batch.rows.get(idx - start) {
+                            return Some(Value::Object(Arc::new(batch.schema.to_object(row))));
+                        }
+                        start += batch.rows.len();
+                    }
+                    None
+                };
+                let aside = |idx| Aside { reason: reason.to_owned(), n_rows: 1, payload: None, row: row_at(idx) };
+                items.into_iter().map(aside).collect()
+            }
+        }
+    }
+
     /// Rows in item `idx`.
     fn rows_in(&self, idx: usize) -> u64 {
         match self {
@@ -107,8 +182,11 @@ impl Part<'_> {
 }
 
 /// The grace period is over: stop at once.
-#[derive(Debug)]
-pub(super) struct Cut;
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// Items of the load that are written or set aside; those behind them are not.
+    pub(super) n_settled: usize,
+}
 
 /// A sink and what its writes need.
 pub(super) struct Delivery {
@@ -118,6 +196,10 @@ pub(super) struct Delivery {
     pub(super) max_attempts: Option<u32>,
     pub(super) cut: CancellationToken,
     pub(super) backoff: Backoff,
+    /// Where what can't be written goes.
+    pub(super) dead_letters: Option<DeadLetters>,
+    /// Where results go while the far side does not answer.
+    pub(super) switch: Option<Switch>,
 }
 
 impl Delivery {
@@ -127,17 +209,19 @@ impl Delivery {
         let connected = tokio::select! {
             biased;
             connected = self.sink.connect(&self.ctx) => connected,
-            () = cut.cancelled() => return Err(Cut),
+            () = cut.cancelled() => return Err(Cut::default()),
         };
         if let Err(error) = &connected {
+            self.metrics.circuit.set(Circuit::Open);
             self.ctx.health.down(&error.message);
             self.metrics.errors.report(format_args!("connect: {error}"));
         }
         Ok(connected)
     }
 
-    /// Writes everything, however long it takes; sets aside what the far side will never take.
-    pub(super) async fn write_all(&mut self, load: &Load) -> Result<(), Cut> {
+    /// Writes everything, however long it takes; sets aside what the far side will never take. A `queue` that the load is from
+    /// is told when the far side fails.
+    pub(super) async fn write_all(&mut self, load: &Load, queue: Option<&Queue>) -> Result<(), Cut> {
         // Ranges still to be written, the next one last.
         let everything = 0..load.n_items();
         let mut todo = vec![everything];
@@ -148,14 +232,23 @@ impl Delivery {
             }
             let part = load.part(items.clone());
             let n_items = items.len();
+            // While the pause is not over, or the connection is not back, the other sink gets it.
+            let is_open = self.switch.as_ref().is_some_and(Switch::is_open);
+            let is_half_open = self.switch.as_ref().is_some_and(Switch::is_half_open);
+            if is_open
+                || is_half_open && self.connect_once().await.map_err(|_| Cut { n_settled: items.start })?.is_err()
+            {
+                self.divert(&part).await;
+                n_attempts = 0;
+                continue;
+            }
             let cut = self.cut.clone();
             let started = Instant::now();
             let written = tokio::select! {
                 biased;
                 written = self.sink.write(part.output()) => written,
                 () = cut.cancelled() => {
-                    todo.push(items);
-                    return Err(self.drop_rest(load, todo));
+                    return Err(Cut { n_settled: items.start });
                 }
             };
             // Is it known that the item behind those written is the one at fault?
@@ -172,6 +265,11 @@ impl Delivery {
                     self.metrics
                         .errors
                         .report(format_args!("{n_rows} of {} rows refused: {reason}", part.n_rows(n_items)));
+                    let mut asides = part.asides(refused, &reason);
+                    if n_others > 0 {
+                        asides.push(Aside { reason, n_rows: n_others as u64, payload: None, row: None });
+                    }
+                    self.set_aside(asides).await;
                     self.accepted(part.n_rows(n_items).saturating_sub(n_rows), part.n_bytes(n_items), started);
                     n_attempts = 0;
                     continue;
@@ -185,14 +283,25 @@ impl Delivery {
             }
             let rest = items.start + n_written..items.end;
             n_attempts += 1;
-            let exhausted = self.max_attempts.is_some_and(|max| n_attempts >= max);
+            let exhausted = self.switch.is_none() && self.max_attempts.is_some_and(|max| n_attempts >= max);
             if error.retry != Retry::Never && !exhausted {
                 self.ctx.health.down(&error.message);
                 self.ctx.health.retry(&error.message);
                 self.metrics.errors.report(&error);
+                self.metrics.circuit.set(Circuit::Open);
+                if self.switch.as_ref().is_some_and(|switch| switch.gives_up(n_attempts, self.max_attempts)) {
+                    let part = load.part(rest);
+                    self.divert(&part).await;
+                    n_attempts = 0;
+                    continue;
+                }
+                let n_settled = rest.start;
                 todo.push(rest);
+                if let Some(queue) = queue {
+                    queue.outage(true).await;
+                }
                 if self.pause_and_reconnect(error.retry).await.is_err() {
-                    return Err(self.drop_rest(load, todo));
+                    return Err(Cut { n_settled });
                 }
                 continue;
             }
@@ -202,6 +311,13 @@ impl Delivery {
                 let n_rows = load.part(suspect.clone()).n_rows(suspect.len());
                 self.metrics.dropped.add(DropReason::Refused, n_rows);
                 self.metrics.errors.report(format_args!("{n_rows} rows set aside: {error}"));
+                let reason = if exhausted {
+                    format!("given up after {} tries: {error}", self.max_attempts.unwrap_or(1))
+                } else {
+                    error.to_string()
+                };
+                let asides = load.part(suspect.clone()).asides((0..suspect.len()).collect(), &reason);
+                self.set_aside(asides).await;
                 todo.push(suspect.end..rest.end);
             } else {
                 let middle = rest.start + rest.len() / 2;
@@ -209,7 +325,54 @@ impl Delivery {
                 todo.push(rest.start..middle);
             }
         }
+        if let Some(queue) = queue {
+            queue.outage(false).await;
+        }
         Ok(())
+    }
+
+    /// With an alternate sink, a first try to connect is enough: true if there is one.
+    pub(super) async fn try_first(&mut self) -> Result<bool, Cut> {
+        if self.switch.is_none() {
+            return Ok(false);
+        }
+        if self.connect_once().await?.is_err() {
+            let pause = self.backoff.pause(Retry::Backoff);
+            if let Some(switch) = &mut self.switch {
+                switch.open(pause);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives what can't be written now to the alternate sink.
+    async fn divert(&mut self, part: &Part<'_>) {
+        let pause = self.backoff.pause(Retry::Backoff);
+        let Some(switch) = &mut self.switch else { return };
+        if !switch.is_open() {
+            switch.open(pause);
+        }
+        let items = match part {
+            Part::Messages(messages) => messages.iter().cloned().map(Item::Message).collect(),
+            Part::Rows(batches) => batches.iter().cloned().map(Item::Rows).collect(),
+        };
+        let n_rows = match part {
+            Part::Messages(messages) => part.n_rows(messages.len()),
+            Part::Rows(batches) => batches.iter().map(|batch| batch.rows.len() as u64).sum(),
+        };
+        self.metrics.circuit.set(Circuit::Open);
+        if switch.send(items).await {
+            self.metrics.diverted.add(n_rows);
+        } else {
+            self.metrics.dropped.add(DropReason::Shutdown, n_rows);
+        }
+    }
+
+    /// Sends what can't be written to the sink for dead letters, if there is one.
+    pub(super) async fn set_aside(&mut self, asides: Vec<Aside>) {
+        if let Some(dead_letters) = &self.dead_letters {
+            dead_letters.send(asides).await;
+        }
     }
 
     /// Lets the sink push out what it holds, and closes it.
@@ -235,14 +398,11 @@ impl Delivery {
         self.metrics.bytes_out.add(n_bytes);
         self.metrics.write_time.observe(started.elapsed(), 1);
         self.backoff.reset();
+        if let Some(switch) = &mut self.switch {
+            switch.close();
+        }
+        self.metrics.circuit.set(Circuit::Closed);
         self.ctx.health.up();
-    }
-
-    /// Counts what will not be written any more.
-    fn drop_rest(&self, load: &Load, todo: Vec<Range<usize>>) -> Cut {
-        let n_rows = todo.into_iter().map(|items| load.part(items.clone()).n_rows(items.len())).sum();
-        self.metrics.dropped.add(DropReason::Shutdown, n_rows);
-        Cut
     }
 
     /// Waits and connects again, however often it takes.
@@ -258,8 +418,11 @@ impl Delivery {
         let pause = self.backoff.pause(retry);
         tokio::select! {
             biased;
-            () = self.cut.cancelled() => Err(Cut),
-            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.cut.cancelled() => Err(Cut::default()),
+            () = tokio::time::sleep(pause) => {
+                self.metrics.circuit.set(Circuit::HalfOpen);
+                Ok(())
+            }
         }
     }
 }

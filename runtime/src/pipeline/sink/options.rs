@@ -7,8 +7,10 @@ use sluice_sql::sql::nearest;
 use crate::definition::SinkDef;
 use crate::error::ConfigError;
 use crate::format::compression::Compression;
-use crate::options::{HumanDuration, Options};
+use crate::options::{ByteSize, HumanDuration, Options};
 use crate::sink::SinkType;
+
+use super::aside::DeadLetter;
 
 /// Options that every sink has, beside its own.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -43,6 +45,37 @@ pub struct SinkOptions {
     /// Give up on a message or row after so many tries; without it, it is tried until it goes through.
     #[schemars(range(min = 1))]
     pub max_attempts: Option<u32>,
+    /// Results wait in a queue while the far side does not take them, in memory first and then on the state volume
+    /// (`--state-dir`), and go on from there after a restart.
+    pub enable_cache: bool,
+    /// Messages, or batches of rows, that a queue holds in memory before it goes to disk.
+    #[schemars(range(min = 1))]
+    pub memory_cache_threshold: usize,
+    /// Messages, or batches of rows, that a queue holds on disk. What happens when it is full says the rule's `backpressure`.
+    #[schemars(range(min = 1))]
+    pub max_disk_cache: usize,
+    /// Bytes that a queue holds on disk.
+    pub max_disk_size: ByteSize,
+    /// What has waited for longer is not sent any more, but counted; 0 = no limit.
+    pub max_cache_age: HumanDuration,
+    /// Known for its name only: a queue is written as results come.
+    pub buffer_page_size: Option<usize>,
+    /// The pause between two tries; by default pauses grow from 100 ms to 30 s.
+    pub resend_interval: HumanDuration,
+    /// Throw away what waits in the queue when the rule stops.
+    pub clean_cache_at_stop: bool,
+    /// Where messages and rows go that can't be encoded or are refused for good, with the reason: a sink of its own, as in
+    /// `{mqtt: {...}}`, or `{file: {path: dead.ndjson}}`. Each has the columns `at`, `rule`, `sink`, `reason`, `rows`, and
+    /// `payload` (or `payloadBase64`) or `row`.
+    pub(super) dead_letter: Option<DeadLetter>,
+    /// Where results go while the far side does not answer, after `maxAttempts` tries (3): a sink of its own, as in
+    /// `{mqtt: {...}}`. It gets the messages as they are. Results of the two are in no common order.
+    pub(super) alternate: Option<DeadLetter>,
+    /// Results that failed go to a second sink of the same options, with a queue of its own, and the others go on: short for an
+    /// `alternate`.
+    pub resend_alter_queue: bool,
+    /// With `resendAlterQueue`: the `topic` of the second sink.
+    pub resend_destination: Option<String>,
 }
 
 impl Default for SinkOptions {
@@ -61,6 +94,18 @@ impl Default for SinkOptions {
             linger_interval: HumanDuration::default(),
             compression: None,
             max_attempts: None,
+            enable_cache: false,
+            memory_cache_threshold: 1024,
+            max_disk_cache: 1_024_000,
+            max_disk_size: ByteSize(256 << 20),
+            max_cache_age: HumanDuration::default(),
+            buffer_page_size: None,
+            resend_interval: HumanDuration::default(),
+            clean_cache_at_stop: false,
+            dead_letter: None,
+            alternate: None,
+            resend_alter_queue: false,
+            resend_destination: None,
         }
     }
 }
@@ -93,6 +138,29 @@ pub(super) fn split(def: &SinkDef, sink_type: &SinkType) -> (Options, Options) {
 }
 
 impl SinkOptions {
+    /// The alternate sink, if there is to be one.
+    pub(super) fn alternate(&self, def: &SinkDef) -> Option<Result<SinkDef, ConfigError>> {
+        match (&self.alternate, self.resend_alter_queue) {
+            (Some(other), false) => Some(other.sink().map_err(|error| error.below("alternate"))),
+            (Some(_), true) => Some(Err(ConfigError::new(
+                "resendAlterQueue",
+                "can't be used together with `alternate`; keep one of the two",
+            ))),
+            (None, true) => {
+                let mut options = def.options.clone();
+                let own = ["resendAlterQueue", "resendDestination", "deadLetter", "maxAttempts"];
+                options.0.retain(|name, _| !own.iter().any(|own| own.eq_ignore_ascii_case(name)));
+                options.0.insert("enableCache".to_owned(), true.into());
+                if let Some(topic) = &self.resend_destination {
+                    options.0.retain(|name, _| !name.eq_ignore_ascii_case("topic"));
+                    options.0.insert("topic".to_owned(), topic.as_str().into());
+                }
+                Some(Ok(SinkDef { connector: def.connector.clone(), options }))
+            }
+            (None, false) => None,
+        }
+    }
+
     /// Reads the options common to all sinks.
     pub(super) fn read(options: &Options) -> Result<Self, ConfigError> {
         let options: SinkOptions = options.parse()?;

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use sluice_sql::value::{Column, ColumnKind, Emission, Emissions};
 use sluice_sql::{Batch, Row, Schema, Type, Value};
 
+use super::aside::Aside;
 use super::options::SinkOptions;
 use super::project::{Projection, unwrap_field};
 use crate::error::ConfigError;
@@ -38,6 +39,9 @@ pub(super) struct Shaper {
     props: PropsMaker,
     surroundings: Surroundings,
     metrics: Arc<SinkMetrics>,
+    /// Rows that can't be encoded are kept for [`Shaper::take_failed`].
+    pub(super) keeps_failed: bool,
+    failed: Vec<Aside>,
     buffer: Vec<u8>,
     pending: Vec<(Body, Props, usize)>,
 }
@@ -102,6 +106,8 @@ impl Shaper {
             props: PropsMaker::new(sink_type, own)?,
             surroundings,
             metrics,
+            keeps_failed: false,
+            failed: Vec::new(),
             buffer: Vec::new(),
             pending: Vec::new(),
         })
@@ -110,6 +116,11 @@ impl Shaper {
     /// True if rows go to a row sink as they are.
     pub(super) fn passes_rows(&self) -> bool {
         self.template.is_none() && self.data_field.is_none() && self.projection.is_none()
+    }
+
+    /// What [`Message::props`] always are; `None` if they depend on rows.
+    pub(super) fn fixed_props(&self) -> Option<Props> {
+        self.props.fixed.clone()
     }
 
     /// Turns one result, or several joined ones (`joined`), into messages.
@@ -127,14 +138,16 @@ impl Shaper {
             for row in batch.rows.get(rows).unwrap_or_default() {
                 match self.props.make(|| Value::Object(Arc::new(batch.schema.to_object(row))), &mut self.surroundings) {
                     Ok(props) => groups.entry(props).or_default().push(row.clone()),
-                    Err(error) => self.failed(1, &error),
+                    Err(error) => {
+                        self.failed(&Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]), 0..1, &error)
+                    }
                 }
             }
             for (props, rows) in groups {
                 let n_rows = rows.len();
                 let batch = Batch::per_row(Arc::clone(&batch.schema), rows);
                 let body = self.body(&batch, 0..n_rows, false, joined);
-                self.push(body, Ok(props), n_rows);
+                self.push(body, Ok(props), &batch, 0..n_rows);
             }
         } else {
             self.add_message(batch, rows, false, joined);
@@ -146,7 +159,7 @@ impl Shaper {
         self.surroundings.now = now;
         let props = self.props.make(|| dot(batch, 0..1, true), &mut self.surroundings);
         let body = self.encoded(batch, 0..1, true);
-        self.push(body, props, 1);
+        self.push(body, props, batch, 0..1);
     }
 
     fn add_message(&mut self, batch: &Batch, rows: Range<usize>, single: bool, joined: bool) {
@@ -159,9 +172,9 @@ impl Shaper {
         let body = if single && self.sends_raw() { raw_text(batch, rows.start) } else { None };
         let body = match body {
             Some(text) => self.compressed(Body::Own(text)),
-            None => self.body(batch, rows, single, joined),
+            None => self.body(batch, rows.clone(), single, joined),
         };
-        self.push(body, props, n_rows);
+        self.push(body, props, batch, rows);
     }
 
     /// True if a row that is still the text that arrived may be sent as it is.
@@ -169,16 +182,33 @@ impl Shaper {
         self.format == "json" && self.passes_rows()
     }
 
-    fn push(&mut self, body: Result<Body, ShapeError>, props: Result<Props, ShapeError>, n_rows: usize) {
+    fn push(
+        &mut self,
+        body: Result<Body, ShapeError>,
+        props: Result<Props, ShapeError>,
+        batch: &Batch,
+        rows: Range<usize>,
+    ) {
         match (body, props) {
-            (Ok(body), Ok(props)) => self.pending.push((body, props, n_rows)),
-            (Err(error), _) | (_, Err(error)) => self.failed(n_rows, &error),
+            (Ok(body), Ok(props)) => self.pending.push((body, props, rows.len())),
+            (Err(error), _) | (_, Err(error)) => self.failed(batch, rows, &error),
         }
     }
 
-    fn failed(&self, n_rows: usize, error: &ShapeError) {
-        self.metrics.dropped.add(DropReason::Encode, n_rows as u64);
+    fn failed(&mut self, batch: &Batch, rows: Range<usize>, error: &ShapeError) {
+        self.metrics.dropped.add(DropReason::Encode, rows.len() as u64);
         self.metrics.errors.report(error);
+        if self.keeps_failed {
+            for row in batch.rows.get(rows).unwrap_or_default() {
+                let row = Some(Value::Object(Arc::new(batch.schema.to_object(row))));
+                self.failed.push(Aside { reason: error.to_string(), n_rows: 1, payload: None, row });
+            }
+        }
+    }
+
+    /// Rows that could not be encoded since the last call.
+    pub(super) fn take_failed(&mut self) -> Vec<Aside> {
+        std::mem::take(&mut self.failed)
     }
 
     /// The messages made since the last call.
@@ -315,11 +345,10 @@ impl Shaper {
         if rows.is_empty() {
             return None;
         }
-        let n_rows = rows.len();
-        match self.shaped_rows(batch, rows, joined) {
+        match self.shaped_rows(batch, rows.clone(), joined) {
             Ok(shaped) => Some(shaped),
             Err(error) => {
-                self.failed(n_rows, &error);
+                self.failed(batch, rows, &error);
                 None
             }
         }

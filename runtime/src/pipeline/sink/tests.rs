@@ -1,16 +1,19 @@
 //! The driver against a sink double that fails on command.
 
+mod queued;
+
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde_json::json;
-use sluice_sql::Object;
-use sluice_sql::value::RawObject;
+use sluice_sql::value::{Column, ColumnKind, Emission, RawObject};
+use sluice_sql::{Object, Row, Type, Value};
 
 use super::*;
 use crate::error::{ConnectorError, Retry};
 use crate::options::Options;
-use crate::sink::{Output, Sink, SinkError, SinkType};
+use crate::pipeline::channel::{Limits, channel};
+use crate::sink::{Output, Sink, SinkError, SinkType, Takes};
 use crate::time::SystemClock;
 
 /// What the doubles of one test share: what was written, and what is to fail.
@@ -139,16 +142,25 @@ impl Run {
         let def = SinkDef { connector: connector.to_owned(), options: Options(options) };
         let schema = Arc::default();
         FAR.sync_scope(Arc::clone(&self.far), || {
-            SinkDriver::new("r", 0, &def, &schema, &registry, self.ctx.clone(), Arc::clone(&self.metrics))
+            let parts = SinkParts {
+                rule: "r",
+                index: 0,
+                output: &schema,
+                registry: &registry,
+                ctx: self.ctx.clone(),
+                metrics: Arc::clone(&self.metrics),
+                backpressure: Default::default(),
+            };
+            SinkDriver::new(&def, parts)
         })
     }
 
     /// Sends all batches, closes the channel, and waits for the driver.
     async fn all(&self, connector: &str, options: serde_json::Value, batches: Vec<Batch>) {
         let driver = self.driver(connector, options).unwrap();
-        let (sender, receiver) = mpsc::channel(batches.len().max(1));
+        let (sender, receiver) = channel(Limits::of_items(batches.len()), |_| {});
         for batch in batches {
-            sender.send(Arc::new(batch)).await.unwrap();
+            sender.send(ToSink::from(Arc::new(batch))).await.unwrap();
         }
         drop(sender);
         driver.run(receiver, CancellationToken::new()).await;
@@ -462,20 +474,20 @@ async fn tries_are_limited_if_told_so() {
 async fn a_result_does_not_linger_longer_than_told() {
     let run = Run::new();
     let driver = run.driver("messages", json!({"lingerInterval": "5s", "fields": ["n"]})).unwrap();
-    let (sender, receiver) = mpsc::channel(8);
+    let (sender, receiver) = channel(Limits::of_items(8), |_| {});
     let written = || run.items();
     let drive = driver.run(receiver, CancellationToken::new());
     let feed = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        sender.send(Arc::new(numbers(0..1))).await.unwrap();
+        sender.send(ToSink::from(Arc::new(numbers(0..1)))).await.unwrap();
         tokio::time::sleep(Duration::from_secs(4)).await;
-        sender.send(Arc::new(numbers(1..2))).await.unwrap();
+        sender.send(ToSink::from(Arc::new(numbers(1..2)))).await.unwrap();
         assert!(written().is_empty());
         tokio::time::sleep(Duration::from_millis(1001)).await;
         assert_eq!(written(), [r#"[{"n":0},{"n":1}]"#], "five seconds after the first");
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(written().len(), 1, "nothing is sent without results");
-        sender.send(Arc::new(numbers(2..3))).await.unwrap();
+        sender.send(ToSink::from(Arc::new(numbers(2..3)))).await.unwrap();
         drop(sender);
     };
     tokio::join!(drive, feed);
@@ -494,12 +506,12 @@ async fn when_the_grace_period_is_over_what_is_left_is_counted() {
             _ => run.far.lock().unwrap().answers = (0..999).map(|_| ConnectorError::external("down").into()).collect(),
         }
         let driver = run.driver("messages", options()).unwrap();
-        let (sender, receiver) = mpsc::channel(8);
+        let (sender, receiver) = channel(Limits::of_items(8), |_| {});
         let cut = CancellationToken::new();
         let feed = async {
-            sender.send(Arc::new(numbers(0..3))).await.unwrap();
+            sender.send(ToSink::from(Arc::new(numbers(0..3)))).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            sender.send(Arc::new(numbers(3..5))).await.unwrap();
+            sender.send(ToSink::from(Arc::new(numbers(3..5)))).await.unwrap();
             drop(sender);
             tokio::time::sleep(Duration::from_secs(10)).await;
             cut.cancel();

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_sql::operators::LookupKey;
-use sluice_sql::{ColumnKind, Object, Row, Schema, Value};
+use sluice_sql::{ColumnKind, Object, Row, Schema, Timestamp, Value};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::connection::ConnectorContext;
 use crate::definition::{Definitions, LookupTableDef, Origin, RuleDef, SinkDef, StreamDef};
@@ -19,6 +20,7 @@ use crate::pipeline::{Engine, Settings};
 use crate::registry::Registry;
 use crate::sink::{Output, Sink, SinkArgs, SinkError, SinkType, Takes};
 use crate::source::{Gives, Ingest, Items, Source, SourceArgs, SourceContext, SourceRow, SourceType};
+use crate::time::Clock;
 
 /// What a scripted source does next.
 pub enum Step {
@@ -307,8 +309,21 @@ pub fn registry() -> Registry {
         })
 }
 
+/// An engine whose clock goes with tokio's, from [`START`].
 pub fn engine() -> Engine {
-    Engine::new(Settings::new(registry()))
+    Engine::new(Settings { clock: Arc::new(TokioClock(Instant::now())), ..Settings::new(registry()) })
+}
+
+/// What the clock of [`engine`] shows at first: 2026-01-01T00:00:00Z.
+pub const START: Timestamp = 1_767_225_600_000;
+
+/// Time as tokio counts it, which a test can pause.
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        START + i64::try_from(self.0.elapsed().as_millis()).unwrap_or(i64::MAX - START)
+    }
 }
 
 /// A schemaless stream that reads the script `name` and has that name itself.
@@ -363,6 +378,9 @@ pub fn rule(name: &str, sql: &str) -> RuleDef {
         error_sink: None,
         fail_on_error: false,
         buffer_batches: 4,
+        backpressure: Default::default(),
+        restart: Default::default(),
+        schedule: None,
         suspend: false,
         origin: Origin::default(),
     }

@@ -1,6 +1,7 @@
 //! Whole rules through the engine, between a source and a sink that the test holds in its hands.
 
 pub(crate) mod doubles;
+mod life;
 
 use std::time::Duration;
 
@@ -234,6 +235,10 @@ async fn a_panic_in_a_source_or_sink_ends_its_rules_only() {
         rule("bad_sink", "SELECT n FROM calm"),
         rule("calm_rule", "SELECT n FROM calm"),
     ];
+    let rules = rules.map(|mut rule| {
+        rule.restart.attempts = 0;
+        rule
+    });
     engine.apply(&definitions([stream("panics"), shared("calm")], rules));
     bad.play(Step::Panic);
     b.panic_on_write();

@@ -11,14 +11,15 @@ use axum::response::Response;
 use serde_json::json;
 use sluice_sql::value::{Batch, Column, ColumnKind, Row, Schema};
 use sluice_sql::{Type, Value};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::definition::SinkDef;
 use crate::options::Options;
+use crate::pipeline::channel::{Limits, Receiver, channel};
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
-use crate::pipeline::sink::SinkDriver;
+use crate::pipeline::rule::ToSink;
+use crate::pipeline::sink::{SinkDriver, SinkParts};
 use crate::registry::Registry;
 use crate::time::SystemClock;
 
@@ -65,7 +66,7 @@ async fn driver(
     options: serde_json::Value,
     metrics: &Arc<SinkMetrics>,
     rows: Vec<(i64, &str)>,
-) -> (SinkDriver, mpsc::Receiver<Arc<Batch>>) {
+) -> (SinkDriver, Receiver<ToSink>) {
     let ctx = ConnectorContext {
         name: "r/rest_0".into(),
         connections: Default::default(),
@@ -76,10 +77,19 @@ async fn driver(
     let columns = ["n", "room"].map(|name| Column { name: name.into(), kind: ColumnKind::Field, ty: Type::Any });
     let schema = Arc::new(Schema { columns: columns.into() });
     let def = SinkDef { connector: "rest".to_owned(), options: Options::from(options) };
-    let driver = SinkDriver::new("r", 0, &def, &schema, &Registry::builtin(), ctx, Arc::clone(metrics)).unwrap();
+    let parts = SinkParts {
+        rule: "r",
+        index: 0,
+        output: &schema,
+        registry: &Registry::builtin(),
+        ctx,
+        metrics: Arc::clone(metrics),
+        backpressure: Default::default(),
+    };
+    let driver = SinkDriver::new(&def, parts).unwrap();
     let rows = rows.into_iter().map(|(n, room)| Row { ts: 0, values: vec![Value::Int(n), Value::string(room)] });
-    let (sender, receiver) = mpsc::channel(1);
-    sender.send(Arc::new(Batch::per_row(schema, rows.collect()))).await.unwrap();
+    let (sender, receiver) = channel(Limits::of_items(1), |_| {});
+    sender.send(ToSink::from(Arc::new(Batch::per_row(schema, rows.collect())))).await.unwrap();
     (driver, receiver)
 }
 

@@ -62,7 +62,7 @@ pub fn latency(rounds: usize) -> Result<()> {
 }
 
 /// Packets as they go over the wire.
-fn publish(topic: &str, body: &[u8], out: &mut Vec<u8>) {
+pub fn publish(topic: &str, body: &[u8], out: &mut Vec<u8>) {
     let mut len = 2 + topic.len() + body.len();
     out.push(0x30);
     loop {
@@ -87,7 +87,7 @@ fn flood(n_messages: usize) -> Vec<u8> {
 }
 
 /// A connection that has said hello.
-fn connect(port: u16, name: &str) -> Result<TcpStream> {
+pub fn connect(port: u16, name: &str) -> Result<TcpStream> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_nodelay(true)?;
     let mut packet = vec![0x10, 12 + name.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, name.len() as u8];

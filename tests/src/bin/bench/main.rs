@@ -11,6 +11,7 @@ mod measure;
 mod payload;
 mod replay;
 mod rules;
+mod soak;
 mod windows;
 
 use anyhow::Result;
@@ -47,6 +48,15 @@ enum What {
     Mqtt,
     /// Memory, size and start of the command with one idle MQTT rule.
     Idle,
+    /// A set of rules for an hour at a steady rate: does memory grow, is anything lost? Not part of `all`.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Messages per second.
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+    },
     /// All of them.
     All,
 }
@@ -78,6 +88,9 @@ fn main() -> Result<()> {
     }
     if is_all || matches!(what, What::Idle) {
         idle::idle(rounds)?;
+    }
+    if let What::Soak { minutes, rate } = what {
+        soak::soak(minutes, rate)?;
     }
     Ok(())
 }

@@ -82,6 +82,9 @@ pub fn rule(sql: &str, sink: &str) -> RuleDef {
         error_sink: None,
         fail_on_error: false,
         buffer_batches: 16,
+        backpressure: Default::default(),
+        restart: Default::default(),
+        schedule: None,
         suspend: false,
         origin: Default::default(),
     }

@@ -1,0 +1,24 @@
+//! What caused a result.
+
+use serde::{Deserialize, Serialize};
+use sluice_sql::Timestamp;
+
+/// What caused a result: the same after a restart, when the rule computes the result again.
+///
+/// The causes of a rule's results only grow, in the order in which they are sent. So whoever keeps the greatest cause that it
+/// has taken takes each result once, also if a lookup table answers differently the second time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cause {
+    /// Grows each time that the rule begins without its earlier state.
+    pub epoch: u64,
+    /// Time that the rule had come to: when the row that caused the result arrived, or the end of its window.
+    pub time: Timestamp,
+    /// 0 if time caused the result, else the input that brought the row, counted from 1.
+    pub input: u32,
+    /// Place of the row's record in the journal.
+    pub offset: u64,
+    /// The batch within the record, as large ones are split.
+    pub part: u32,
+    /// Number of the result's first row among the rows of this cause.
+    pub ordinal: u64,
+}
