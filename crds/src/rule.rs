@@ -279,7 +279,7 @@ pub enum Backpressure {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestartStrategy {
-    /// How often in a row it is started again before it is given up; 0 is not at all. Default 3.
+    /// How often in a row it is started again before it is given up; 0 is not at all. Default 3, with onError: fail 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000000))]
     pub attempts: Option<i32>,

@@ -199,6 +199,7 @@ impl Resolver<'_> {
             },
         };
         let schedule = self.schedule(&own, &origin);
+        let fails = own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail);
         let buffer = own.buffer_length.or(defaults.buffer_length).and_then(|length| usize::try_from(length).ok());
         let def = RuleDef {
             name: self.document.name.clone(),
@@ -207,7 +208,7 @@ impl Resolver<'_> {
             options,
             late_sink,
             error_sink,
-            fail_on_error: own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail),
+            fail_on_error: fails,
             buffer_batches: buffer.unwrap_or(DEFAULT_BUFFER_BATCHES),
             backpressure: match own.backpressure.or(defaults.backpressure).unwrap_or_default() {
                 sluice_crds::Backpressure::Block => Backpressure::Block,
@@ -215,7 +216,7 @@ impl Resolver<'_> {
                 sluice_crds::Backpressure::DropNewest => Backpressure::DropNewest,
                 sluice_crds::Backpressure::Spill => Backpressure::Spill,
             },
-            restart: restart(own.restart_strategy.as_ref(), defaults.restart_strategy.as_ref()),
+            restart: restart(own.restart_strategy.as_ref(), defaults.restart_strategy.as_ref(), fails),
             schedule,
             suspend: spec.suspend.unwrap_or(false),
             origin,
@@ -312,10 +313,12 @@ impl Resolver<'_> {
     }
 }
 
-/// The rule's restart strategy, field by field laid over the runtime's.
+/// The rule's restart strategy, field by field laid over the runtime's. A rule that is to fail with a row is not started again
+/// unless it says so.
 fn restart(
     own: Option<&sluice_crds::RestartStrategy>,
     defaults: Option<&sluice_crds::RestartStrategy>,
+    fails_on_error: bool,
 ) -> RestartPolicy {
     fn field<T>(
         own: Option<&sluice_crds::RestartStrategy>,
@@ -325,7 +328,10 @@ fn restart(
     ) -> T {
         own.and_then(get).or_else(|| defaults.and_then(get)).unwrap_or(standard)
     }
-    let standard = RestartPolicy::default();
+    let mut standard = RestartPolicy::default();
+    if fails_on_error {
+        standard.attempts = 0;
+    }
     RestartPolicy {
         attempts: field(own, defaults, |it| it.attempts.and_then(|n| u32::try_from(n).ok()), standard.attempts),
         delay: field(own, defaults, |it| it.delay.map(Duration::from), standard.delay),
