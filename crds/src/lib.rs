@@ -17,8 +17,8 @@ pub use common::{ConfigRef, Counters, FieldSpec, OptionMap, SecretKeyRef, Secret
 pub use duration::{Duration, DurationError};
 pub use lookup_table::{CacheSpec, LookupTable, LookupTableSpec, LookupTableStatus, OnError, TableKind};
 pub use rule::{
-    Backpressure, CronRange, PlanOptimizeStrategy, PodBinding, RestartStrategy, Rule, RuleErrorPolicy, RuleOptions,
-    RuleSpec, RuleState, RuleStatus, Sink, StarColumns, WindowOption, WindowVersion,
+    Backpressure, CronRange, OptimizeControl, OptimizeRule, PlanOptimizeStrategy, PodBinding, RestartStrategy, Rule,
+    RuleErrorPolicy, RuleOptions, RuleSpec, RuleState, RuleStatus, Sink, StarColumns, WindowOption, WindowVersion,
 };
 pub use runtime::{HttpPush, PodStatus, Runtime, RuntimeSpec, RuntimeStatus, ServiceType, Storage, TlsSecret};
 pub use stream::{Stream, StreamSpec, StreamStatus};

@@ -233,6 +233,34 @@ pub struct PlanOptimizeStrategy {
     /// Taken for eKuiper's sake, without effect on results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_alias_pushdown: Option<bool>,
+    /// Names in the select list are columns, never the aliases of other items. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_alias_ref_cal: Option<bool>,
+    /// Optimisations that are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimize_control: Option<OptimizeControl>,
+}
+
+/// Optimisations that are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OptimizeControl {
+    /// predicatePushDown: WHERE runs behind windows and joins. The others change no results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub disable_optimize_rules: Vec<OptimizeRule>,
+}
+
+/// An optimisation: columnPruner, predicatePushDown, pushAliasDecode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OptimizeRule {
+    /// Columns that nobody reads are not decoded.
+    ColumnPruner,
+    /// Conditions run as early as they can.
+    PredicatePushDown,
+    /// Columns get their aliases while they are decoded.
+    PushAliasDecode,
 }
 
 /// Variants of windows.

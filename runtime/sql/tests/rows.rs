@@ -3,7 +3,7 @@
 //! A file holds statements, each ended by `;`. Those that create streams and tables hold for what follows them, and so do
 //! the rows: `+ NAME [MILLISECONDS] JSON`, one per line. Each `SELECT` shows its emissions, what was dropped, and the last
 //! error; or why it is refused. Before a statement, lines set options for it: `-- event time`, `-- send error`, `-- send nil`,
-//! `-- send meta`, `-- version 2`, `-- send twice`, `-- star named`, `-- no flush`, `-- tolerance N`, `-- idle N`,
+//! `-- send meta`, `-- no alias references`, `-- no push down`, `-- version 2`, `-- send twice`, `-- star named`, `-- no flush`, `-- tolerance N`, `-- idle N`,
 //! `-- max ahead N`, and `-- rejected`, which shows the rows that were left out. `-- all send error, send nil` sets options for
 //! the whole file. `-- advance N` moves the clock or the watermark at the end; without it the end of input flushes.
 
@@ -76,6 +76,8 @@ fn results(text: &str) -> String {
                     sliding_twice: has("send twice"),
                     keep_rejected: has("rejected"),
                     flush_at_end: !has("no flush"),
+                    alias_references: !has("no alias references"),
+                    push_down: !has("no push down"),
                     late_tolerance_ms: number("tolerance ").unwrap_or(standard.late_tolerance_ms),
                     idle_timeout_ms: number("idle "),
                     max_ahead_ms: number("max ahead "),

@@ -176,6 +176,7 @@ impl Resolver<'_> {
             .map(|sink| self.side_sink(sink, &origin, "errorSink"));
         let strategy = own.plan_optimize_strategy.clone().or(defaults.plan_optimize_strategy).unwrap_or_default();
         let window = strategy.window_option.unwrap_or_default();
+        let left_out = strategy.optimize_control.unwrap_or_default().disable_optimize_rules;
         let millis = |duration: sluice_crds::Duration| i64::try_from(duration.0.as_millis()).unwrap_or(i64::MAX);
         let standard = RuleOptions::default();
         let options = RuleOptions {
@@ -197,6 +198,8 @@ impl Resolver<'_> {
                 sluice_crds::StarColumns::All => StarColumns::All,
                 sluice_crds::StarColumns::Named => StarColumns::Named,
             },
+            alias_references: !strategy.disable_alias_ref_cal.unwrap_or(false),
+            push_down: !left_out.contains(&sluice_crds::OptimizeRule::PredicatePushDown),
         };
         let schedule = self.schedule(&own, &origin);
         let fails = own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail);

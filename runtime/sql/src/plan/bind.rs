@@ -76,6 +76,8 @@ pub(super) struct Binder<'a> {
     pub order: Vec<usize>,
     /// All sources have columns that are known.
     pub all_declared: bool,
+    /// Items of the select list may read aliases.
+    pub alias_references: bool,
     /// Known functions.
     pub functions: &'a Registry,
     /// Names given by the select list.
@@ -121,6 +123,7 @@ impl<'a> Binder<'a> {
             order: (0..sources.len()).collect(),
             source_limit: sources.len(),
             sources,
+            alias_references: true,
             functions,
             aliases: Vec::new(),
             columns: Vec::new(),
@@ -175,7 +178,12 @@ impl<'a> Binder<'a> {
     }
 
     fn visible_in(&self, item: usize) -> Visible {
-        Visible { before: if self.all_declared { usize::MAX } else { item }, except: Some(item) }
+        let before = match self.alias_references {
+            false => 0,
+            true if self.all_declared => usize::MAX,
+            true => item,
+        };
+        Visible { before, except: Some(item) }
     }
 
     /// Binds an expression.

@@ -96,6 +96,10 @@ pub struct RuleOptions {
     pub sliding_twice: bool,
     /// What `*` is on streams without declared columns.
     pub star_columns: StarColumns,
+    /// Items of the select list may read the aliases of others; otherwise such a name is a column.
+    pub alias_references: bool,
+    /// Conditions run as early as they can; otherwise `WHERE` runs behind the window.
+    pub push_down: bool,
 }
 
 /// What `*` is on streams without declared columns.
@@ -124,6 +128,8 @@ impl Default for RuleOptions {
             sliding_v2: false,
             sliding_twice: false,
             star_columns: StarColumns::All,
+            alias_references: true,
+            push_down: true,
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn counting_hits(condition: Expr) -> Expr {
 /// * Without window, and before windows over time, sessions and states in processing time, rows are dropped first of all.
 ///   Count and sliding windows count and are triggered by every row, and in event time windows begin with the first row, so
 ///   there `WHERE` runs behind the window.
+/// * With `push_down` off it runs behind every window, and behind joins.
 /// * A condition on one source goes below a join if the join keeps no unmatched rows of the other side because of it.
 /// * A condition that needs no lookup runs before lookups, one that needs only the first runs before the second.
 pub(super) fn place_filter(stages: &mut Stages, filter: Vec<Expr>, columns: &[Column]) {
@@ -54,7 +55,7 @@ pub(super) fn place_filter(stages: &mut Stages, filter: Vec<Expr>, columns: &[Co
         Some(window) => {
             let timed =
                 matches!(window.kind, WindowKind::Time { .. } | WindowKind::Session { .. } | WindowKind::State { .. });
-            timed && !stages.options.event_time
+            timed && !stages.options.event_time && stages.options.push_down
         }
     };
     let (mut rows, mut joined) = (Vec::new(), Vec::new());
@@ -90,6 +91,9 @@ pub(super) fn place_filter(stages: &mut Stages, filter: Vec<Expr>, columns: &[Co
 
 /// True if every row that comes out of the joins has a row of this input in it: then a condition on it may run first.
 fn keeps(stages: &Stages, input: usize) -> bool {
+    if !stages.options.push_down {
+        return false;
+    }
     if stages.inputs.get(input).is_none_or(|input| input.retain.is_some()) {
         return false;
     }

@@ -39,6 +39,7 @@ pub(super) fn plan_select(
         expand: None,
         trigger: None,
     };
+    planner.binder.alias_references = options.alias_references;
     planner.check_shape();
     planner.order_sources();
     planner.collect_aliases();

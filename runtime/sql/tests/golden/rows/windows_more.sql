@@ -117,3 +117,12 @@ SELECT k, collect(id) AS ids FROM s GROUP BY k, STATEWINDOW(v > 1) OVER(PARTITIO
 SELECT count(*) AS c, window_end() AS e FROM s WHERE v > 100 GROUP BY TUMBLINGWINDOW(ss, 5);
 SELECT count(*) AS c, window_end() AS e FROM s WHERE v > 100 GROUP BY TUMBLINGWINDOW(ss, 5);
 SELECT id FROM s WHERE v > 100 GROUP BY TUMBLINGWINDOW(ss, 5);
+-- no push down
+SELECT collect(id) AS ids, window_end() AS e FROM s WHERE v > 100 GROUP BY TUMBLINGWINDOW(ss, 5);
+-- no push down
+SELECT collect(id) AS ids FROM s WHERE v > 1 GROUP BY SESSIONWINDOW(ss, 60, 2);
+SELECT collect(id) AS ids FROM s WHERE v > 1 GROUP BY SESSIONWINDOW(ss, 60, 2);
+-- no alias references
+SELECT v + 1 AS v, v + 2 AS w FROM s WHERE id = 1;
+SELECT v + 1 AS v, v + 2 AS w FROM s WHERE id = 1;
+SELECT k, count(*) AS c FROM s GROUP BY k, STATEWINDOW(v > 4, v < 1);
