@@ -35,7 +35,9 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
         bail!("there is no Rule in these files");
     }
 
-    let engine = Engine::new(settings(registry, &arguments.files));
+    let mut settings = settings(registry, &arguments.files);
+    settings.server = arguments.push.settings();
+    let engine = Engine::new(settings);
     let (servers, stop_servers) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = arguments.http {
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;

@@ -202,5 +202,87 @@ impl JsonSchema for HumanDuration {
     }
 }
 
+/// A number of bytes in a connector's options: a number, or text with a unit as Kubernetes writes it (`64Ki`, `1Mi`, `2M`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(usize);
+
+impl ByteSize {
+    /// That many.
+    pub const fn new(n_bytes: usize) -> Self {
+        ByteSize(n_bytes)
+    }
+
+    /// The number.
+    pub const fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+impl std::str::FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let unit_start = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(unit_start);
+        let factor: usize = match unit {
+            "" => 1,
+            "k" => 1000,
+            "M" => 1000 * 1000,
+            "G" => 1000 * 1000 * 1000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            _ => return Err(BYTE_SIZE.to_owned()),
+        };
+        let n_bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(factor));
+        n_bytes.filter(|n| *n > 0).map(ByteSize).ok_or_else(|| BYTE_SIZE.to_owned())
+    }
+}
+
+const BYTE_SIZE: &str = "expected a size such as 64Ki, 1Mi or 2M, or a number of bytes";
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as 64Ki, 1Mi or 2M, or a number of bytes")
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<ByteSize, E> {
+                let n = usize::try_from(n).ok().filter(|n| *n > 0);
+                n.map(ByteSize).ok_or_else(|| E::custom(BYTE_SIZE))
+            }
+
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<ByteSize, E> {
+                u64::try_from(n).map_err(|_| E::custom(BYTE_SIZE)).and_then(|n| self.visit_u64(n))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"] })
+    }
+}
+
 #[cfg(test)]
 mod tests;

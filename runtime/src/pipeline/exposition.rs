@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::connection::http_server::HttpCount;
 use crate::connection::{Health, HealthState};
 use crate::pipeline::metrics::{DropReason, Drops, Histogram, LookupMetrics, RuleMetrics, SinkMetrics, StreamMetrics};
 use crate::pipeline::status::RuleState;
@@ -26,6 +27,8 @@ pub struct Samples {
     pub lookups: Vec<Arc<LookupMetrics>>,
     /// Sinks.
     pub sinks: Vec<Arc<SinkMetrics>>,
+    /// What the server that clients come to has answered.
+    pub http: Vec<HttpCount>,
 }
 
 /// What is known of one rule.
@@ -63,7 +66,12 @@ impl Collector for Samples {
         self.encode_rules(&mut families)?;
         self.encode_streams(&mut families)?;
         self.encode_lookups(&mut families)?;
-        self.encode_sinks(&mut families)
+        self.encode_sinks(&mut families)?;
+        if self.http.is_empty() {
+            return Ok(());
+        }
+        let answers = self.http.iter().map(|count| (vec![("status", count.status.to_string())], count.n_answers));
+        families.counter("sluice_http_answers", "Answers to clients that push or listen", answers)
     }
 }
 
@@ -331,6 +339,7 @@ mod tests {
             }],
             lookups: vec![Arc::new(lookup)],
             sinks: vec![Arc::new(sink)],
+            http: vec![HttpCount { status: 200, n_answers: 3 }, HttpCount { status: 429, n_answers: 1 }],
         };
         insta::assert_snapshot!(samples.encode().unwrap());
     }

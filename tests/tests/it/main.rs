@@ -8,6 +8,7 @@ mod command;
 mod example;
 mod lookup;
 mod mqtt;
+mod push;
 mod rules;
 mod services;
 mod sink_influx;
