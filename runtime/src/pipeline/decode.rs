@@ -408,7 +408,7 @@ mod tests {
             request("{\"a\":", None),
             request("a=3", Some("urlencoded")),
             request("a=4", Some("urlencoded")),
-            request("{}", Some("nothing")),
+            request("{}", Some("jsn")),
         ];
         let batch = decoder.decode(Ingest { items: Items::Requests(requests), ack: Some(1) }, 0, &metrics);
         assert_eq!(show(&batch), "{\"a\":1}\n{\"a\":2}\n{\"a\":\"3\"}\n{\"a\":\"4\"}\n");
@@ -419,7 +419,7 @@ mod tests {
                 "line 1, column 6: unexpected end",
                 "1 rows",
                 "1 rows",
-                "there is no format of type \"nothing\"; known are binary, delimited, json, urlencoded"
+                "there is no format of type \"jsn\"; did you mean \"json\"?"
             ]
         );
         assert_eq!((metrics.messages_in.get(), metrics.dropped.get(DropReason::Payload)), (5, 2));

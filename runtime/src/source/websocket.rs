@@ -13,7 +13,7 @@ use tokio::time::{Interval, interval};
 
 use super::{Gives, Ingest, Items, Payload, Source, SourceArgs, SourceContext, SourceType};
 use crate::connection::http_server::access::{Access, SignatureOptions};
-use crate::connection::http_server::hub::{SocketQueue, SocketRoute};
+use crate::connection::http_server::hub::{Queued, SocketQueue, SocketRoute};
 use crate::connection::http_server::{Handler, Registration};
 use crate::connection::websocket::{PING_EVERY, Side, Socket, SocketOptions, broken};
 use crate::error::{ConfigError, ConnectorError};
@@ -30,8 +30,9 @@ pub const TYPE: SourceType = SourceType {
     build,
 };
 
-/// Messages that travel together at most.
+/// Messages, or bytes, that travel together at most.
 const MAX_MESSAGES: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -55,7 +56,7 @@ struct WebsocketSource {
 }
 
 enum Connected {
-    Server { queue: mpsc::Receiver<Payload>, _registration: Registration },
+    Server { queue: mpsc::Receiver<Queued>, _registration: Registration },
     Client { socket: Box<Socket>, ping: Interval, was_heard: bool },
 }
 
@@ -80,8 +81,8 @@ impl Source for WebsocketSource {
                 server.listen(&ctx.connector).await?;
                 let access = Access::new(access, &SignatureOptions::default());
                 let access = access.map_err(|error| ConnectorError::internal(error.to_string()))?;
-                let (channel, queue) = mpsc::channel(self.buffer_length);
-                let incoming = Some(SocketQueue { channel, wants_meta: ctx.wants_meta.clone() });
+                let (incoming, queue) = SocketQueue::new(self.buffer_length, ctx.wants_meta.clone());
+                let incoming = Some(incoming);
                 let route = Handler::Socket(SocketRoute { access, incoming }.into());
                 let registration = server.register(pattern, &ctx.connector.name, route);
                 Connected::Server { queue, _registration: registration }
@@ -94,9 +95,15 @@ impl Source for WebsocketSource {
         let payloads = match &mut self.connected {
             None => return Err(ConnectorError::internal("websocket source is read before it is connected")),
             Some(Connected::Server { queue, .. }) => {
-                let mut payloads = Vec::new();
-                if queue.recv_many(&mut payloads, MAX_MESSAGES).await == 0 {
+                let Some(first) = queue.recv().await else {
                     return Err(ConnectorError::internal("another stream of the same name has taken the path"));
+                };
+                let mut n_bytes = first.payload.bytes.len();
+                let mut payloads = vec![first.payload];
+                while payloads.len() < MAX_MESSAGES && n_bytes < MAX_BYTES {
+                    let Ok(next) = queue.try_recv() else { break };
+                    n_bytes += next.payload.bytes.len();
+                    payloads.push(next.payload);
                 }
                 payloads
             }

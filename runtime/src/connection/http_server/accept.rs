@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, AnswerBody};
 use super::push::{self, Limits, RequestMeta};
 use super::routes::{Found, Route};
 use super::tls::{self, ServerTls};
@@ -92,7 +92,6 @@ async fn follow_files(tls: Arc<ServerTls>, tasks: Tasks) {
 }
 
 /// One connection.
-#[derive(Clone)]
 struct Connection {
     server: HttpServer,
     tasks: Tasks,
@@ -106,6 +105,23 @@ struct Connection {
 struct Activity {
     n_open: AtomicUsize,
     n_requests: AtomicU64,
+}
+
+/// A request that is being answered.
+pub(super) struct Open(Arc<Activity>);
+
+impl Open {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.n_open.fetch_add(1, Ordering::Relaxed);
+        activity.n_requests.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(activity))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.n_open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
@@ -133,14 +149,17 @@ impl Connection {
         let tasks = self.tasks.clone();
         let remote: Arc<str> = self.remote.to_string().into();
         let watched = Arc::clone(&activity);
+        let connection = Arc::new(self);
         let service = service_fn(move |request| {
-            let (connection, activity, remote) = (self.clone(), Arc::clone(&activity), Arc::clone(&remote));
+            let (connection, remote) = (Arc::clone(&connection), Arc::clone(&remote));
+            let open = Open::new(&activity);
             async move {
-                activity.n_open.fetch_add(1, Ordering::Relaxed);
-                activity.n_requests.fetch_add(1, Ordering::Relaxed);
-                let answer = connection.answer(request, &remote).await;
-                activity.n_open.fetch_sub(1, Ordering::Relaxed);
+                let mut answer = connection.answer(request, &remote).await;
                 connection.server.count(answer.status().as_u16());
+                if let AnswerBody::Events(events) = answer.body_mut() {
+                    // Such an answer goes on.
+                    events.keep(open);
+                }
                 Ok::<_, Infallible>(answer)
             }
         });

@@ -10,6 +10,7 @@ use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, He
 use hyper::{Request, Response};
 use tokio::time::{Instant, Sleep};
 
+use super::accept::Open;
 use super::access::{Access, Admission};
 use super::answer::{self, Answer, AnswerBody};
 use super::fanout::{Fanout, Listener};
@@ -59,6 +60,7 @@ impl Events {
             listener: self.clients.listen(),
             timer: Box::pin(tokio::time::sleep(KEEP_ALIVE)),
             is_new: true,
+            open: None,
         };
         let mut response = Response::new(AnswerBody::Events(stream));
         let headers = response.headers_mut();
@@ -97,9 +99,16 @@ pub struct EventStream {
     listener: Listener,
     timer: Pin<Box<Sleep>>,
     is_new: bool,
+    /// The request is open as long as the stream is.
+    open: Option<Open>,
 }
 
 impl EventStream {
+    /// Holds on to the request.
+    pub(super) fn keep(&mut self, open: Open) {
+        self.open = Some(open);
+    }
+
     /// The next piece of text.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if std::mem::take(&mut self.is_new) {
@@ -147,6 +156,7 @@ mod tests {
             listener: events.clients.listen(),
             timer: Box::pin(tokio::time::sleep(KEEP_ALIVE)),
             is_new: true,
+            open: None,
         };
         let mut next = async || std::future::poll_fn(|cx| stream.poll(cx)).await;
         assert_eq!(next().await.unwrap(), ": connected\n\n");

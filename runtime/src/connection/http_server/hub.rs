@@ -19,7 +19,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sluice_sql::Object;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::access::{Access, Admission};
 use super::answer::{self, Answer};
@@ -28,6 +28,8 @@ use crate::source::Payload;
 
 /// A ping goes out this often; a client from which nothing has come between two of them is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
+/// Bytes that wait for one source, at most.
+const QUEUE_BYTES: usize = 8 << 20;
 /// Longest time for writing one message.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
@@ -43,10 +45,36 @@ pub struct SocketRoute {
 /// The queue of a source.
 #[derive(Clone, Debug)]
 pub struct SocketQueue {
-    /// The queue.
-    pub channel: mpsc::Sender<Payload>,
+    channel: mpsc::Sender<Queued>,
+    /// Bytes that may wait in it.
+    room: Arc<Semaphore>,
     /// True while some rule reads `meta()`.
-    pub wants_meta: Arc<AtomicBool>,
+    wants_meta: Arc<AtomicBool>,
+}
+
+/// A message that waits for its source.
+#[derive(Debug)]
+pub struct Queued {
+    /// The message.
+    pub payload: Payload,
+    /// Given back when the source has taken it.
+    _room: OwnedSemaphorePermit,
+}
+
+impl SocketQueue {
+    /// A queue of at most so many messages, and of a bounded number of bytes.
+    pub fn new(n_messages: usize, wants_meta: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Queued>) {
+        let (channel, receiver) = mpsc::channel(n_messages);
+        (SocketQueue { channel, room: Arc::new(Semaphore::new(QUEUE_BYTES)), wants_meta }, receiver)
+    }
+
+    /// Waits for room. A source that has closed takes nothing any more.
+    async fn send(&self, bytes: &Bytes, meta: &Arc<Object>) {
+        let n_bytes = u32::try_from(bytes.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(n_bytes).await else { return };
+        let meta = self.wants_meta.load(Ordering::Relaxed).then(|| Arc::clone(meta));
+        let _ = self.channel.send(Queued { payload: Payload { bytes: bytes.clone(), meta }, _room: room }).await;
+    }
 }
 
 /// The sockets of one path.
@@ -84,9 +112,7 @@ impl Hub {
     /// Hands a message to every source; waits for room.
     async fn take(&self, bytes: &Bytes, meta: &Arc<Object>) {
         for queue in self.queues() {
-            let meta = queue.wants_meta.load(Ordering::Relaxed).then(|| Arc::clone(meta));
-            // A source that has just closed takes nothing any more.
-            let _ = queue.channel.send(Payload { bytes: bytes.clone(), meta }).await;
+            queue.send(bytes, meta).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A pushed message on its way: the request's handler waits for what becomes of it, the source says so.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
@@ -47,6 +47,9 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     state: AtomicU8,
+    /// Its rows are known. A message is accepted when they are, and are safe: a journal has it before it is read.
+    is_decoded: AtomicBool,
+    is_safe: AtomicBool,
     n_rows: AtomicUsize,
     error: OnceLock<String>,
     waker: AtomicWaker,
@@ -73,6 +76,12 @@ impl Pending {
         self.change(QUEUED, ABANDONED)
     }
 
+    fn accept(&self) {
+        if self.is_decoded.load(Ordering::SeqCst) && self.is_safe.load(Ordering::SeqCst) {
+            self.finish(ACCEPTED);
+        }
+    }
+
     fn change(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -88,6 +97,8 @@ impl Pending {
 impl Reply for Pending {
     fn decoded(&self, n_rows: usize) {
         self.n_rows.store(n_rows, Ordering::Relaxed);
+        self.is_decoded.store(true, Ordering::SeqCst);
+        self.accept();
     }
 
     fn refused(&self, error: &FormatError) {
@@ -138,7 +149,8 @@ impl Ticket {
 
     /// Its rows are safe.
     pub fn accept(&self) {
-        self.pending.finish(ACCEPTED);
+        self.pending.is_safe.store(true, Ordering::SeqCst);
+        self.pending.accept();
     }
 }
 
@@ -174,8 +186,11 @@ mod tests {
         assert_eq!(pending.outcome().now_or_never(), Some(Outcome::Accepted { n_rows: 3 }));
 
         let (mut ticket, pending) = self::ticket();
-        ticket.take().unwrap().reply.refused(&FormatError("line 1".to_owned()));
+        let request = ticket.take().unwrap();
+        // Safe in a journal, and then found to be of no use.
         ticket.accept();
+        assert_eq!(pending.outcome().now_or_never(), None);
+        request.reply.refused(&FormatError("line 1".to_owned()));
         assert_eq!(pending.outcome().now_or_never(), Some(Outcome::Refused("line 1".to_owned())));
 
         let (ticket, pending) = self::ticket();
