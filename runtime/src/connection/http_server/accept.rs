@@ -28,9 +28,11 @@ use crate::connection::Tasks;
 /// A TLS handshake takes no longer than this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that has not sent the whole head of a request, the first or the next one, is let go.
-const HEADER: Duration = Duration::from_secs(30);
+const HEADER: Duration = Duration::from_secs(75);
 /// A connection without a request is looked at this often, and closed if there was none between two looks.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(75);
+/// Pings on HTTP/2, so that a client that is gone is noticed.
+const PING: Duration = Duration::from_secs(30);
 /// What open requests have when the engine stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed: all file descriptors are in use, most likely.
@@ -168,7 +170,7 @@ impl Connection {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(LOOK)
+            .keep_alive_interval(PING)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(HEAD_BYTES as u32);
         let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));

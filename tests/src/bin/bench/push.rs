@@ -29,6 +29,8 @@ use crate::payload::{Size, payloads};
 
 const PATH: &str = "/bench/s1";
 const N_CONNECTIONS: usize = 32;
+/// Requests of each connection before the clock starts.
+const N_WARM_UP: usize = 50;
 /// Rows of an array.
 const N_ROWS: usize = 100;
 
@@ -128,7 +130,7 @@ fn pushed(
             clients.push(Client { socket: connect(port).await?, requests: Arc::clone(requests), next: idx * 7 });
         }
         for client in &mut clients {
-            client.push(50).await?;
+            client.push(N_WARM_UP).await?;
         }
         let start = Instant::now();
         let pushes = clients.iter_mut().map(|client| client.push(n_requests / N_CONNECTIONS));
@@ -137,7 +139,7 @@ fn pushed(
     })?;
     let _ = stop.send(());
     let cpu_ns = server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
-    Ok((rate, cpu_ns as f64 / n_requests as f64))
+    Ok((rate, cpu_ns as f64 / (n_requests + N_CONNECTIONS * N_WARM_UP) as f64))
 }
 
 async fn connect(port: u16) -> Result<TcpStream> {
@@ -191,7 +193,7 @@ async fn bare(port: u16) -> Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        let service = service_fn(|request: Request<Incoming>| async {
+        let service = service_fn(|request: Request<Incoming>| async move {
             let body = request.into_body().collect().await.map(|body| body.to_bytes());
             black_box(body.is_ok());
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{\"rows\":1}\n"))))
