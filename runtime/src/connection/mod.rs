@@ -1,6 +1,7 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
 pub mod http;
+pub mod http_pull;
 pub mod http_server;
 pub mod influx;
 pub mod memory;

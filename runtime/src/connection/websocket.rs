@@ -81,7 +81,7 @@ pub enum Side {
         access: AccessOptions,
     },
     /// This process goes to another one.
-    Client(Client),
+    Client(Box<Client>),
 }
 
 /// Where to, and how.
@@ -171,7 +171,7 @@ impl SocketOptions {
             }
         }
         let client = Client { host, port, scheme: self.scheme, request, tls: self.tls.clone() };
-        if problems.problems.is_empty() { Ok(Side::Client(client)) } else { Err(problems) }
+        if problems.problems.is_empty() { Ok(Side::Client(Box::new(client))) } else { Err(problems) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
 
 pub mod file;
+pub mod httppull;
 pub mod httppush;
 pub mod memory;
 pub mod mqtt;
@@ -21,7 +22,7 @@ use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
 pub const BUILTIN: &[SourceType] =
-    &[file::TYPE, httppush::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE, websocket::TYPE];
+    &[file::TYPE, httppull::TYPE, httppush::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE, websocket::TYPE];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]

@@ -182,6 +182,20 @@ pub(super) fn unpack(
     Ok(body)
 }
 
+/// Unpacks an answer of another server to at most `limit` bytes, by what its headers say.
+pub(crate) fn unpack_answer(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, String> {
+    let too_large = || format!("the answer has more than {limit} bytes");
+    if body.len() > limit {
+        return Err(too_large());
+    }
+    let encodings = encodings(headers).ok_or("the answer is packed in a way that is not known")?;
+    let budget = Budget::new(limit.saturating_mul(2));
+    unpack(&encodings, body, limit, &budget, &mut Share::default()).map_err(|error| match error {
+        BodyError::NotEncoded(encoding) => format!("the answer is not {}", encoding.as_str()),
+        _ => too_large(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 
+pub(crate) use body::unpack_answer;
 pub use routes::Pattern;
 pub use tls::TlsFiles;
 

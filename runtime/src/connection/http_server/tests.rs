@@ -1,5 +1,7 @@
 //! Real sockets against the server, with a route whose source this file plays.
 
+#![expect(clippy::disallowed_methods, reason = "what is spawned ends with the test's runtime")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -55,9 +57,9 @@ impl Server {
     /// Sends bytes as they are and reads until the other side closes.
     async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
+        // A server that has read enough may close the connection; what it had to say it has said before.
+        let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
-        // A connection that is reset has said before what it had to say.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     }
@@ -417,6 +419,15 @@ async fn memory_for_bodies_is_bounded() {
         stream.write_all(&half).await.unwrap();
         unfinished.push(stream);
     }
+    // A byte now and then: they are slow, not gone.
+    let slow = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for stream in &mut unfinished {
+                stream.write_all(b" ").await.unwrap();
+            }
+        }
+    });
     let url = server.url("/a");
     let third = Bytes::from(vec![b' '; 11 << 20]);
     loop {
@@ -428,7 +439,7 @@ async fn memory_for_bodies_is_bounded() {
         }
     }
     assert_eq!(post(&url, "{}", &[]).await.0, 200);
-    drop(unfinished);
+    slow.abort();
     loop {
         // Until it has noticed that they are gone.
         if post(&url, third.clone(), &[]).await.0 == 200 {
