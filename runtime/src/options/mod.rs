@@ -206,6 +206,18 @@ impl JsonSchema for HumanDuration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
+impl ByteSize {
+    /// That many.
+    pub const fn new(n_bytes: usize) -> Self {
+        ByteSize(n_bytes as u64)
+    }
+
+    /// The number; no more than this machine can address.
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 impl std::str::FromStr for ByteSize {
     type Err = String;
 

@@ -10,6 +10,7 @@ mod example;
 mod lookup;
 mod mqtt;
 mod queue;
+mod push;
 mod rules;
 mod services;
 mod sink_influx;
