@@ -1,10 +1,14 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
+pub mod edgex;
 pub mod http;
 pub mod influx;
 pub mod memory;
 pub mod mqtt;
+pub mod nats;
 pub mod redis;
+pub mod redis_subscriber;
+pub mod socket;
 pub mod sql;
 pub mod tls;
 pub mod topic;

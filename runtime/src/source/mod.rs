@@ -1,8 +1,11 @@
 //! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
 
+pub mod edgex;
 pub mod file;
 pub mod memory;
 pub mod mqtt;
+pub mod nats;
+pub mod redis_sub;
 pub mod simulator;
 
 use std::sync::Arc;
@@ -14,10 +17,12 @@ use sluice_sql::{Object, Timestamp};
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConfigError, ConnectorError};
+use crate::format::{DecodeArgs, Decoder};
 use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SourceType] = &[file::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE];
+pub const BUILTIN: &[SourceType] =
+    &[edgex::TYPE, file::TYPE, memory::TYPE, mqtt::TYPE, nats::TYPE, redis_sub::TYPE, simulator::TYPE];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]
@@ -35,13 +40,18 @@ pub struct SourceType {
 }
 
 /// What a source gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Gives {
     /// Bytes that the stream's format decodes.
     Payloads,
+    /// Bytes in a format of the connector's own, whatever `FORMAT` says.
+    Own(MakeOwnDecoder),
     /// Rows; the format has no part in it.
     Rows,
 }
+
+/// Makes the decoder of a connector's own format, by the connector's options.
+pub type MakeOwnDecoder = fn(&Options, &DecodeArgs<'_>) -> Result<Box<dyn Decoder>, ConfigError>;
 
 /// What a source is made from.
 pub struct SourceArgs<'a> {
@@ -94,7 +104,7 @@ pub struct Ingest {
 /// Rows, or bytes to decode.
 #[derive(Debug)]
 pub enum Items {
-    /// From sources that give `Gives::Payloads`.
+    /// From sources that give `Gives::Payloads` or `Gives::Own`.
     Payloads(Vec<Payload>),
     /// From sources that give `Gives::Rows`.
     Rows(Vec<SourceRow>),
