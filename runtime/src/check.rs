@@ -135,15 +135,22 @@ impl Checker<'_> {
                 };
                 if let Err(error) = (source_type.build)(&args) {
                     self.parts(origin, &error);
+                    // Its own format reads the same options, and would say the same.
+                    if matches!(source_type.gives, Gives::Own(_)) {
+                        return;
+                    }
                 }
             }
             Err(error) => return self.options(origin, "spec.options", &error),
         }
-        if source_type.gives != Gives::Payloads {
-            return;
-        }
-        if let Err(error) = self.registry.format(&stream.format) {
-            return self.attribute(origin, "format", "FORMAT", &error);
+        match source_type.gives {
+            Gives::Rows => return,
+            Gives::Own(_) => {}
+            Gives::Payloads => {
+                if let Err(error) = self.registry.format(&stream.format) {
+                    return self.attribute(origin, "format", "FORMAT", &error);
+                }
+            }
         }
         if let Err(error) = StreamDecoder::new(stream, self.registry, Arc::new(Schema::default())) {
             self.parts(origin, &error);

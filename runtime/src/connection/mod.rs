@@ -1,12 +1,16 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
+pub mod edgex;
 pub mod http;
 pub mod http_pull;
 pub mod http_server;
 pub mod influx;
 pub mod memory;
 pub mod mqtt;
+pub mod nats;
 pub mod redis;
+pub mod redis_subscriber;
+pub mod socket;
 pub mod sql;
 pub mod tls;
 pub mod topic;

@@ -24,6 +24,8 @@ use crate::options::Secret;
 #[serde(rename_all = "camelCase")]
 pub struct RedisOptions {
     /// `host:port`, `redis://host:port` or, with TLS, `rediss://host:port`. For a cluster one or more nodes, separated by commas.
+    #[serde(alias = "address")]
+    #[schemars(extend("x-alias" = "address"))]
     pub addr: Secret,
     /// User; the default user if it is not given.
     #[serde(default)]
@@ -190,6 +192,15 @@ impl RedisClient {
         }
         let config = ClusterConfig::new().set_connection_timeout(self.timeout).set_response_timeout(self.timeout);
         Ok(RedisConnection::Cluster(builder.build()?.get_async_connection_with_config(config).await?))
+    }
+
+    /// What a connection of one's own needs: the name for messages, where to, and the TLS options.
+    ///
+    /// # Errors
+    /// None in a client that was checked.
+    pub(super) fn first_node(&self) -> Result<(String, ConnectionInfo, &TlsOptions), ConnectorError> {
+        let node = self.nodes.first().cloned().ok_or_else(|| ConnectorError::user("there is no address"))?;
+        Ok((self.endpoint.clone(), node, &self.tls))
     }
 
     fn certificates(&self) -> Result<TlsCertificates, ConnectorError> {

@@ -1,9 +1,11 @@
 //! Formats: bytes to rows and back, pure. One per file.
 
 pub mod binary;
+pub mod cbor;
 pub mod compression;
 pub mod declared;
 pub mod delimited;
+pub mod edgex;
 pub mod json;
 pub mod json_encoder;
 pub mod line_protocol;
@@ -27,6 +29,7 @@ pub const BUILTIN: &[FormatType] = &[
         decoder: Some(json::make_decoder),
         encoder: Some(json_encoder::make),
     },
+    FormatType { name: "cbor", docs: cbor::DOCS, decoder: Some(cbor::make_decoder), encoder: Some(cbor::make_encoder) },
     FormatType {
         name: "delimited",
         docs: delimited::DOCS,
@@ -51,6 +54,7 @@ pub const BUILTIN: &[FormatType] = &[
         decoder: Some(binary::make_decoder),
         encoder: Some(binary::make_encoder),
     },
+    FormatType { name: "edgex", docs: edgex::DOCS, decoder: Some(edgex::make_decoder), encoder: None },
 ];
 
 /// A kind of format.
@@ -93,6 +97,28 @@ pub trait Decoder: Send {
         meta: Option<&Arc<Object>>,
         rows: &mut Vec<Row>,
     ) -> Result<(), FormatError>;
+
+    /// What was left out of payloads since the last call, while the rest of them was taken.
+    fn take_left_out(&mut self) -> LeftOut {
+        LeftOut::default()
+    }
+}
+
+/// Parts of payloads that could not be decoded and cost only themselves.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    /// How many.
+    pub n_parts: u64,
+    /// What is wrong with the newest.
+    pub newest: Option<FormatError>,
+}
+
+impl LeftOut {
+    /// One more.
+    pub fn add(&mut self, error: FormatError) {
+        self.n_parts += 1;
+        self.newest = Some(error);
+    }
 }
 
 /// What an encoder is made from.

@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::sink::Compression;
 use crate::registry::Registry;
-use crate::source::{Ingest, Items, Payload, Request};
+use crate::source::{Gives, Ingest, Items, MakeOwnDecoder, Payload, Request};
 
 /// A payload may not be larger than this once it is decompressed: a few bytes can be made to unpack to anything.
 const MAX_DECOMPRESSED_BYTES: u64 = 64 << 20;
@@ -57,7 +57,7 @@ pub struct StreamDecoder {
     schema: Arc<Schema>,
     fields: Vec<Field>,
     delimiter: Option<String>,
-    make: MakeDecoder,
+    make: Make,
     decompression: Option<Compression>,
     stage: Stage,
     registry: Registry,
@@ -65,6 +65,29 @@ pub struct StreamDecoder {
     others: Vec<(&'static str, Box<dyn Decoder>)>,
     /// For sources that bring rows.
     slots: Slots,
+}
+
+/// What payloads are decoded with.
+enum Make {
+    Format(MakeDecoder),
+    /// The connector's own format, which its options may say more about.
+    Own(MakeOwnDecoder, Options),
+}
+
+impl Make {
+    fn of(def: &StreamDef, own_options: Options, registry: &Registry) -> Result<Self, ConfigError> {
+        match registry.source(&def.connector).map(|source_type| source_type.gives) {
+            Ok(Gives::Own(make)) => Ok(Make::Own(make, own_options)),
+            _ => decoder_of(registry, &def.format).map(Make::Format),
+        }
+    }
+
+    fn decoder(&self, args: &DecodeArgs<'_>) -> Result<Box<dyn Decoder>, ConfigError> {
+        match self {
+            Make::Format(make) => make(args),
+            Make::Own(make, options) => make(options, args),
+        }
+    }
 }
 
 enum Stage {
@@ -86,12 +109,12 @@ impl StreamDecoder {
     /// # Errors
     /// Unknown formats, formats that can't be read, and options that do not fit.
     pub fn new(def: &StreamDef, registry: &Registry, schema: Arc<Schema>) -> Result<Self, ConfigError> {
-        let (options, _) = SourceOptions::split(&def.options)?;
-        let make = decoder_of(registry, &def.format)?;
+        let (options, own) = SourceOptions::split(&def.options)?;
+        let make = Make::of(def, own, registry)?;
         let stage = match options.payload_field {
             None => {
                 let delimiter = def.delimiter.as_deref();
-                Stage::One(make(&DecodeArgs { schema: &schema, fields: &def.fields, delimiter })?)
+                Stage::One(make.decoder(&DecodeArgs { schema: &schema, fields: &def.fields, delimiter })?)
             }
             Some(payload_field) => {
                 let inner = decoder_of(registry, options.payload_format.as_deref().unwrap_or("json"))?;
@@ -99,7 +122,7 @@ impl StreamDecoder {
                 let whole = Arc::new(Schema { columns: vec![star] });
                 let args = |delimiter| DecodeArgs { schema: &whole, fields: &[], delimiter };
                 Stage::Two(TwoStages {
-                    outer: make(&args(def.delimiter.as_deref()))?,
+                    outer: make.decoder(&args(def.delimiter.as_deref()))?,
                     payload_field,
                     inner: inner(&args(options.payload_delimiter.as_deref()))?,
                 })
@@ -125,7 +148,7 @@ impl StreamDecoder {
         if let Stage::One(decoder) = &mut self.stage {
             let args = DecodeArgs { schema: &schema, fields: &self.fields, delimiter: self.delimiter.as_deref() };
             // The arguments were accepted when the stream was built; the schema is not among what can be wrong.
-            if let Ok(made) = (self.make)(&args) {
+            if let Ok(made) = self.make.decoder(&args) {
                 *decoder = made;
             }
         }
@@ -146,6 +169,7 @@ impl StreamDecoder {
                         metrics.errors.report(format_args!("can't decode a message of {}: {error}", metrics.stream));
                     }
                 }
+                self.count_left_out(metrics);
             }
             Items::Requests(requests) => {
                 rows.reserve(requests.len());
@@ -164,6 +188,7 @@ impl StreamDecoder {
                         }
                     }
                 }
+                self.count_left_out(metrics);
             }
             Items::Rows(items) => {
                 rows.reserve(items.len());
@@ -181,6 +206,16 @@ impl StreamDecoder {
         }
         metrics.rows_out.add(rows.len() as u64);
         Batch::per_row(Arc::clone(&self.schema), rows)
+    }
+
+    /// What was left out of payloads whose rest was taken.
+    fn count_left_out(&mut self, metrics: &StreamMetrics) {
+        let (Stage::One(decoder) | Stage::Two(TwoStages { outer: decoder, .. })) = &mut self.stage;
+        let left_out = decoder.take_left_out();
+        if let Some(error) = left_out.newest {
+            metrics.dropped.add(DropReason::Payload, left_out.n_parts);
+            metrics.errors.report(format_args!("left out of a message of {}: {error}", metrics.stream));
+        }
     }
 
     /// The rows of one message, in the stream's format or in the one that is named.

@@ -1,12 +1,15 @@
 //! Sinks: one connector per file. No retry loops, format code, batching or channels here: those are `pipeline`'s.
 
+mod edgex;
 mod influx;
 mod influx2;
 mod log;
 mod memory;
 mod mqtt;
+mod nats;
 mod nop;
 mod points;
+mod redis_pub;
 mod rest;
 mod sse;
 mod stdout;
@@ -25,12 +28,15 @@ use crate::options::Options;
 
 /// The sinks that are built in. A new one is a new file and a line here.
 pub const BUILTIN: &[SinkType] = &[
+    edgex::EDGEX,
     influx::INFLUX,
     influx2::INFLUX2,
     log::LOG,
     memory::MEMORY,
     mqtt::MQTT,
+    nats::NATS,
     nop::NOP,
+    redis_pub::REDIS_PUB,
     rest::REST,
     sse::SSE,
     stdout::STDOUT,

@@ -1,10 +1,13 @@
 //! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
 
+pub mod edgex;
 pub mod file;
 pub mod httppull;
 pub mod httppush;
 pub mod memory;
 pub mod mqtt;
+pub mod nats;
+pub mod redis_sub;
 pub mod simulator;
 pub mod websocket;
 
@@ -17,12 +20,22 @@ use sluice_sql::{Object, Timestamp};
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConfigError, ConnectorError};
-use crate::format::FormatError;
+use crate::format::{DecodeArgs, Decoder, FormatError};
 use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SourceType] =
-    &[file::TYPE, httppull::TYPE, httppush::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE, websocket::TYPE];
+pub const BUILTIN: &[SourceType] = &[
+    edgex::TYPE,
+    file::TYPE,
+    httppull::TYPE,
+    httppush::TYPE,
+    memory::TYPE,
+    mqtt::TYPE,
+    nats::TYPE,
+    redis_sub::TYPE,
+    simulator::TYPE,
+    websocket::TYPE,
+];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]
@@ -40,13 +53,18 @@ pub struct SourceType {
 }
 
 /// What a source gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Gives {
     /// Bytes that the stream's format decodes.
     Payloads,
+    /// Bytes in a format of the connector's own, whatever `FORMAT` says.
+    Own(MakeOwnDecoder),
     /// Rows; the format has no part in it.
     Rows,
 }
+
+/// Makes the decoder of a connector's own format, by the connector's options.
+pub type MakeOwnDecoder = fn(&Options, &DecodeArgs<'_>) -> Result<Box<dyn Decoder>, ConfigError>;
 
 /// What a source is made from.
 pub struct SourceArgs<'a> {
@@ -99,7 +117,7 @@ pub struct Ingest {
 /// Rows, or bytes to decode.
 #[derive(Debug)]
 pub enum Items {
-    /// From sources that give `Gives::Payloads`.
+    /// From sources that give `Gives::Payloads` or `Gives::Own`.
     Payloads(Vec<Payload>),
     /// From sources that give `Gives::Payloads`, and whose senders wait to hear what became of each.
     Requests(Vec<Request>),

@@ -13,7 +13,7 @@ mod redis;
 pub use influxdb::{InfluxDb1, InfluxDb2};
 pub use mariadb::MariaDb;
 pub use mosquitto::{Mosquitto, MosquittoOptions};
-pub use nats::Nats;
+pub use nats::{Nats, NatsClient, NatsOptions};
 pub use postgres::Postgres;
 pub use process::{Server, free_port, unique};
 pub use redis::{Redis, RedisOptions};

@@ -6,9 +6,13 @@
 mod acceptance;
 mod bad_input;
 mod command;
+mod connector;
+mod edgex;
 mod example;
 mod lookup;
 mod mqtt;
+mod nats;
+mod pubsub;
 mod queue;
 mod push;
 mod rules;

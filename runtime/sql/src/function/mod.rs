@@ -20,6 +20,7 @@ mod object;
 mod other;
 mod statistics;
 mod string;
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -280,7 +281,7 @@ static BUILTIN: LazyLock<Registry> = LazyLock::new(|| {
 type Family = (&'static str, fn() -> Vec<Function>);
 
 /// The lists of functions, in the order of the reference page.
-fn families() -> [Family; 16] {
+fn families() -> [Family; 17] {
     [
         ("Aggregates", aggregate::functions),
         ("Statistics", statistics::functions),
@@ -297,6 +298,7 @@ fn families() -> [Family; 16] {
         ("Surroundings", context::functions),
         ("Other", other::functions),
         ("Geohashes", geohash::functions),
+        ("Tensors", tensor::functions),
         ("Examples of extensions", extension::functions),
     ]
 }

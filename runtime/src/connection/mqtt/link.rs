@@ -11,8 +11,9 @@ use super::Settings;
 use super::client::{ClientTask, Command, Done, PublishError};
 use super::packet::{self, Ack, Connect, Packet, Publish, Version};
 use super::session::Dispatched;
-use super::transport::{Stream, dial, is_closed};
+use super::transport::dial;
 use crate::connection::Tasks;
+use crate::connection::socket::{Stream, is_closed};
 use crate::error::ConnectorError;
 
 /// From dialling to the broker's answer.
