@@ -5,10 +5,13 @@
 
 mod acceptance;
 mod bad_input;
+mod chart;
 mod command;
+mod control_plane;
 mod example;
 mod lookup;
 mod mqtt;
+mod pods;
 mod queue;
 mod rules;
 mod services;
