@@ -55,17 +55,17 @@ for architecture in ${architectures//,/ }; do
     --package sluice-runtime --bin sluice --package sluice-operator --bin sluice-operator
 
   root=$out/root/$architecture
-  rm -rf "$root"; mkdir -p "$root/etc/ssl/certs" "$root/usr/share/sluice"
-  cp "target/$target/$folder/sluice" "target/$target/$folder/sluice-operator" "$root"
+  rm -rf "$root"; mkdir -p "$root/etc/ssl/certs" "$root/usr/bin" "$root/usr/share/sluice"
+  cp "target/$target/$folder/sluice" "target/$target/$folder/sluice-operator" "$root/usr/bin"
   cp "$certificates" "$root/etc/ssl/certs/"
   cp LICENSE "$root/usr/share/sluice/"
   cargo run --quiet --package sluice-tests --bin image -- sbom --target "$target" >"$root/usr/share/sluice/sbom.cdx.json"
   cp "$root/usr/share/sluice/sbom.cdx.json" "$out/sluice.$architecture.cdx.json"
 
-  # Does it run? The demo has a broken-off end only if a row is missing.
-  "${run[@]}" "$root/sluice" --version
-  "${run[@]}" "$root/sluice-operator" --version
-  rows=$("${run[@]}" "$root/sluice" run -f deploy/examples/demo 2>/dev/null | wc -l)
+  # Does it run, with threads, a database and the clock?
+  "${run[@]}" "$root/usr/bin/sluice" --version
+  "${run[@]}" "$root/usr/bin/sluice-operator" --version
+  rows=$("${run[@]}" "$root/usr/bin/sluice" run -f deploy/examples/demo 2>/dev/null | wc -l)
   [ "$rows" = 11 ] || { echo "$architecture: the demo gives $rows rows instead of 11" >&2; exit 1; }
   roots+=("$architecture=$root")
 done

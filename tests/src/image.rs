@@ -62,8 +62,7 @@ pub fn write(to: &Path, name: &str, images: &[Image], layers: Layers) -> Result<
     };
     let digest = top["digest"].as_str().unwrap_or_default().to_owned();
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-    top["annotations"] =
-        json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
+    top["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
     let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [top]});
 
     let part = to.with_extension("part");
@@ -114,7 +113,7 @@ impl Blobs {
             "config": {
                 "User": image.user,
                 "Entrypoint": image.entrypoint,
-                "Env": ["PATH=/"],
+                "Env": ["PATH=/usr/bin"],
                 "WorkingDir": "/",
                 "Labels": image.labels,
             },

@@ -25,10 +25,17 @@ pub fn cyclonedx(target: &str) -> Result<String> {
 
 fn list(metadata: &Value, target: &str) -> Result<Value> {
     let packages: BTreeMap<&str, &Value> = entries(metadata, "packages", "id");
-    let nodes: BTreeMap<&str, &Value> =
-        metadata["resolve"]["nodes"].as_array().into_iter().flatten().filter_map(|node| Some((node["id"].as_str()?, node))).collect();
-    let mut todo: Vec<&str> =
-        packages.iter().filter(|(_, package)| ROOTS.iter().any(|root| package["name"] == *root)).map(|(id, _)| *id).collect();
+    let nodes: BTreeMap<&str, &Value> = metadata["resolve"]["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|node| Some((node["id"].as_str()?, node)))
+        .collect();
+    let mut todo: Vec<&str> = packages
+        .iter()
+        .filter(|(_, package)| ROOTS.iter().any(|root| package["name"] == *root))
+        .map(|(id, _)| *id)
+        .collect();
     ensure!(!todo.is_empty(), "no package of {ROOTS:?} in the workspace");
     let mut seen = BTreeSet::new();
     while let Some(id) = todo.pop() {
@@ -46,7 +53,8 @@ fn list(metadata: &Value, target: &str) -> Result<Value> {
     let mut components = Vec::new();
     for id in &seen {
         let package = packages.get(id).with_context(|| format!("{id} is resolved but not listed"))?;
-        let (name, version) = (package["name"].as_str().unwrap_or_default(), package["version"].as_str().unwrap_or_default());
+        let (name, version) =
+            (package["name"].as_str().unwrap_or_default(), package["version"].as_str().unwrap_or_default());
         let purl = format!("pkg:cargo/{name}@{version}");
         let mut component = json!({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl});
         if let Some(license) = package["license"].as_str() {

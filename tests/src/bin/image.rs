@@ -54,14 +54,14 @@ fn main() -> Result<()> {
 fn image(root: &str, version: &str) -> Result<Image> {
     let (architecture, folder) = root.split_once('=').context("a root is ARCHITECTURE=FOLDER")?;
     let folder = Path::new(folder);
-    ensure!(folder.join("sluice").is_file(), "{} has no sluice in it: run deploy/image.sh", folder.display());
+    ensure!(folder.join("usr/bin/sluice").is_file(), "{} has no sluice in it: run deploy/image.sh", folder.display());
     let mut files = BTreeMap::new();
     collect(folder, folder, &mut files)?;
     Ok(Image {
         architecture: architecture.to_owned(),
         files,
         folders: vec!["tmp".into()],
-        entrypoint: vec!["/sluice".into()],
+        entrypoint: vec!["/usr/bin/sluice".into()],
         user: "65532:65532".into(),
         labels: BTreeMap::from([
             ("org.opencontainers.image.title".into(), "sluice".into()),

@@ -29,7 +29,7 @@ pub(super) fn pause() -> Result<PathBuf> {
     Ok(tar)
 }
 
-/// The image with `sluice` and `sluice-operator` from the working tree, as [`SLUICE_IMAGE`]; made once for the tests of this process.
+/// The image with `sluice` from the working tree, as [`SLUICE_IMAGE`]; made once for the tests of this process.
 ///
 /// The binaries are those of the usual test build, linked once more: statically, since nothing else is in the image.
 ///
@@ -43,9 +43,10 @@ pub async fn sluice() -> Result<&'static Path> {
 
 fn make_sluice() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let profile = own.ancestors().find(|folder| folder.join("deps").is_dir()).context("tests run from a target folder")?;
+    let profile =
+        own.ancestors().find(|folder| folder.join("deps").is_dir()).context("tests run from a target folder")?;
     let mut programs = Vec::new();
-    for (bin, name) in [("static-sluice", "sluice"), ("static-sluice-operator", "sluice-operator")] {
+    for (bin, name) in [("static-sluice", "usr/bin/sluice")] {
         let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         cargo.args(["rustc", "--quiet", "--locked", "--package", "sluice-tests", "--features", "static", "--bin", bin]);
         cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
@@ -55,7 +56,7 @@ fn make_sluice() -> Result<PathBuf> {
     }
     let tar = profile.join("sluice-image.tar");
     let files: Vec<(&str, &Path)> = programs.iter().map(|(name, path)| (*name, path.as_path())).collect();
-    write(&tar, SLUICE_IMAGE, &[image(&files, "/sluice", Some("65532:65532"))], Layers::Plain)?;
+    write(&tar, SLUICE_IMAGE, &[image(&files, "/usr/bin/sluice", Some("65532:65532"))], Layers::Plain)?;
     Ok(tar)
 }
 

@@ -14,6 +14,7 @@ mod images;
 mod keys;
 mod network;
 mod parts;
+mod policy;
 mod programs;
 
 use std::net::SocketAddr;
@@ -144,8 +145,7 @@ impl Cluster {
         let init: u32 = children.split_whitespace().next().context("unshare has one child")?.parse()?;
         let network = Network::of(init);
         let api = network.forward(SocketAddr::from(([127, 0, 0, 1], 6443)))?;
-        let kubeconfig =
-            keys::write(&state, "admin.kubeconfig", &keys.admin(&format!("https://{}", api.listens)))?;
+        let kubeconfig = keys::write(&state, "admin.kubeconfig", &keys.admin(&format!("https://{}", api.listens)))?;
         let own = Own { server, keys, network, init, api, cgroup };
         let cluster = Cluster { kubeconfig, home: tempfile::tempdir()?, own: Some(own) };
         cluster.api_ready().await?;
@@ -245,11 +245,15 @@ impl Cluster {
     pub async fn api_ready(&self) -> Result<()> {
         let start = Instant::now();
         loop {
-            let asked = async { self.client().await?.request_text(http_get("/readyz")?).await.map_err(anyhow::Error::from) };
+            let asked =
+                async { self.client().await?.request_text(http_get("/readyz")?).await.map_err(anyhow::Error::from) };
             match tokio::time::timeout(Duration::from_secs(5), asked).await {
                 Ok(Ok(_)) => return Ok(()),
                 _ if start.elapsed() > crate::wait::DEADLINE => {
-                    bail!("the API server is not ready:\n{}", self.own.as_ref().map_or_else(String::new, |_| self.log(Part::ApiServer)))
+                    bail!(
+                        "the API server is not ready:\n{}",
+                        self.own.as_ref().map_or_else(String::new, |_| self.log(Part::ApiServer))
+                    )
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -286,7 +290,9 @@ impl Cluster {
     }
 
     fn own(&self) -> &Own {
-        self.own.as_ref().expect("this test needs a cluster that it can look into: run it without SLUICE_TEST_EXISTING_CLUSTER")
+        self.own
+            .as_ref()
+            .expect("this test needs a cluster that it can look into: run it without SLUICE_TEST_EXISTING_CLUSTER")
     }
 
     fn part(&self, action: &str, part: Part) -> Result<()> {
@@ -322,8 +328,7 @@ impl Drop for Own {
 /// When the kubeconfig can't be read.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let config =
-        kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
-            .await?;
+        kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
     Ok(kube::Client::try_from(config)?)
 }
 

@@ -56,7 +56,7 @@ impl Cluster {
         output(self.program("helm")?.args(args), None)
     }
 
-    /// Makes a namespace with this label set: `enforce=restricted` and so on need none.
+    /// Makes a namespace.
     ///
     /// # Errors
     /// When it is there already.

@@ -107,7 +107,8 @@ fn the_base_is_the_chart() {
 fn overlays_change_what_they_say() {
     let base = kubectl_offline(&["kustomize", &repository("deploy/kustomize/base")]).unwrap();
     for overlay in ["cluster", "edge"] {
-        let built = kubectl_offline(&["kustomize", &repository(&format!("deploy/kustomize/overlays/{overlay}"))]).unwrap();
+        let built =
+            kubectl_offline(&["kustomize", &repository(&format!("deploy/kustomize/overlays/{overlay}"))]).unwrap();
         insta::assert_snapshot!(format!("kustomize-{overlay}"), changed_lines(&base, &built));
     }
 }

@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams};
-use serde_json::json;
-use sluice_tests::cluster::{Cluster, Level, Part, client, kstatus};
+use sluice_tests::cluster::{Cluster, Level, Part, client};
 use sluice_tests::wait;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +37,15 @@ async fn the_audit_log_tells_what_an_account_asked() {
     cluster.kubectl(&["create", "serviceaccount", "reader", "-n", "audited"]).unwrap();
     cluster.kubectl(&["create", "role", "reader", "-n", "audited", "--verb=list", "--resource=configmaps"]).unwrap();
     cluster
-        .kubectl(&["create", "rolebinding", "reader", "-n", "audited", "--role=reader", "--serviceaccount=audited:reader"])
+        .kubectl(&[
+            "create",
+            "rolebinding",
+            "reader",
+            "-n",
+            "audited",
+            "--role=reader",
+            "--serviceaccount=audited:reader",
+        ])
         .unwrap();
     let kubeconfig = cluster.kubeconfig_outside_of("audited", "reader").unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(client(&kubeconfig).await.unwrap(), "audited");
@@ -54,23 +61,4 @@ async fn the_audit_log_tells_what_an_account_asked() {
     assert_eq!((list.resource.as_str(), list.namespace.as_str(), list.code), ("configmaps", "audited", 200));
     let get = mine.iter().find(|request| request.verb == "get").unwrap();
     assert_eq!((get.name.as_str(), get.allowed, get.code), ("some", false, 403));
-}
-
-#[test]
-fn kstatus_knows_our_conditions() {
-    let rule = |generation: i64, conditions: serde_json::Value| {
-        json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Rule",
-            "metadata": {"name": "r", "namespace": "n", "generation": generation},
-            "status": {"observedGeneration": 2, "conditions": conditions}})
-    };
-    let condition = |kind: &str, status: &str| json!([{"type": kind, "status": status, "reason": "Some", "message": "why"}]);
-    let verdicts = kstatus(&[
-        rule(2, condition("Ready", "True")),
-        rule(3, condition("Ready", "True")),
-        rule(2, condition("Ready", "False")),
-        rule(2, condition("Stalled", "True")),
-    ])
-    .unwrap();
-    let statuses: Vec<&str> = verdicts.iter().map(|verdict| verdict.status.as_str()).collect();
-    assert_eq!(statuses, ["Current", "InProgress", "InProgress", "Failed"]);
 }

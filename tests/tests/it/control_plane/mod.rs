@@ -2,6 +2,8 @@
 
 mod cluster;
 mod crds;
+mod gitops;
+mod release;
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,8 @@ pub async fn with_kinds() -> &'static Cluster {
             cluster.kubectl(&["apply", "--server-side", "-f", &folder.display().to_string()]).unwrap();
             let names = ["streams", "lookuptables", "rules", "runtimes"].map(|kind| format!("crd/{kind}.sluice.dev"));
             let names = names.iter().map(String::as_str);
-            let args: Vec<&str> = ["wait", "--for=condition=Established", "--timeout=30s"].into_iter().chain(names).collect();
+            let args: Vec<&str> =
+                ["wait", "--for=condition=Established", "--timeout=30s"].into_iter().chain(names).collect();
             cluster.kubectl(&args).unwrap();
         })
         .await;

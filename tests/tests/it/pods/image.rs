@@ -1,11 +1,21 @@
 //! Our image by itself: static binaries on nothing, in a namespace that allows only restricted pods.
 
 use serde_json::json;
-use sluice_tests::cluster::{Cluster, Level, SLUICE_IMAGE, sluice_image};
+use sluice_tests::cluster::{Cluster, Level, NODE, SLUICE_IMAGE, sluice_image};
 use sluice_tests::mqtt::MqttClient;
 use sluice_tests::services::Mosquitto;
 
-use super::site::service_to_node;
+/// A Service with this name and port that leads to a port of the node.
+fn service_to_node(name: &str, port: u16, node_port: u16) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"ports": [{"port": port, "targetPort": node_port}]}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4", "ports": [{"port": node_port}], "endpoints": [{"addresses": [NODE]}]},
+    ]})
+    .to_string()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_binary_finds_services_by_name_and_runs_as_anybody() {
