@@ -8,6 +8,7 @@ use sluice_tests::wait;
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_come_back_and_nothing_is_left() {
     let cluster = Cluster::start(Level::ControlPlane, &[]).await.unwrap();
+    the_audit_log_tells_what_an_account_asked(&cluster).await;
     cluster.kubectl(&["create", "configmap", "kept", "--from-literal=a=1"]).unwrap();
     for part in [Part::ApiServer, Part::Etcd] {
         cluster.kill(part).unwrap();
@@ -30,9 +31,8 @@ async fn parts_come_back_and_nothing_is_left() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_audit_log_tells_what_an_account_asked() {
-    let cluster = Cluster::shared().await;
+/// What an account asked is in the audit log, with the verdict.
+async fn the_audit_log_tells_what_an_account_asked(cluster: &Cluster) {
     cluster.namespace("audited").unwrap();
     cluster.kubectl(&["create", "serviceaccount", "reader", "-n", "audited"]).unwrap();
     cluster.kubectl(&["create", "role", "reader", "-n", "audited", "--verb=list", "--resource=configmaps"]).unwrap();

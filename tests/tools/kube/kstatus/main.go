@@ -21,7 +21,8 @@ func main() {
 			continue
 		}
 		var object unstructured.Unstructured
-		if err := json.Unmarshal(lines.Bytes(), &object.Object); err != nil {
+		// Reads whole numbers as such, which the library insists on.
+		if err := object.UnmarshalJSON(lines.Bytes()); err != nil {
 			fail(err)
 		}
 		result, err := status.Compute(&object)
