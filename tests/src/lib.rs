@@ -4,7 +4,10 @@
 //! stopped when the test lets go of it, or when the test process dies. A server that is not installed fails the test and says
 //! what to do; it is never skipped.
 
+pub mod cluster;
+pub mod image;
 pub mod mqtt;
+pub mod parts_list;
 pub mod services;
 pub mod sluice;
 pub mod tls;

@@ -10,6 +10,10 @@ use super::{OutputFormat, ServerArguments, StatusArguments, TailArguments, exit}
 
 /// Prints a table of the rules, or what the server said.
 pub async fn status(arguments: &StatusArguments) -> anyhow::Result<u8> {
+    if arguments.ready {
+        print!("{}", get(&arguments.server, "/readyz").await?.text().await?);
+        return Ok(exit::OK);
+    }
     let path = arguments.rule.as_ref().map_or_else(|| "/rules".to_owned(), |rule| format!("/rules/{rule}"));
     let text = get(&arguments.server, &path).await?.text().await?;
     let status = match arguments.rule {

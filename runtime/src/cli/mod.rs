@@ -197,6 +197,9 @@ struct StatusArguments {
     server: ServerArguments,
     /// Show only this rule
     rule: Option<String>,
+    /// Only ask whether it is ready; the exit code says so. Also for an operator
+    #[arg(long, conflicts_with = "rule")]
+    ready: bool,
     /// How the status is shown
     #[arg(long, value_enum, default_value = "text")]
     output: OutputFormat,

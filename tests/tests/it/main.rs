@@ -5,16 +5,19 @@
 
 mod acceptance;
 mod bad_input;
+mod chart;
 mod command;
 mod connector;
+mod control_plane;
 mod edgex;
 mod example;
 mod lookup;
 mod mqtt;
 mod nats;
+mod pods;
 mod pubsub;
-mod queue;
 mod push;
+mod queue;
 mod rules;
 mod services;
 mod sink_influx;

@@ -1,0 +1,3 @@
+//! With pods that run: `tests/run --without pods` leaves these out.
+
+mod image;
