@@ -207,6 +207,7 @@ impl Resolver<'_> {
             fail_on_error: own.on_error.or(defaults.on_error) == Some(RuleErrorPolicy::Fail),
             buffer_batches: buffer.unwrap_or(DEFAULT_BUFFER_BATCHES),
             suspend: spec.suspend.unwrap_or(false),
+            held_with: None,
             origin,
         };
         self.clean().then_some(def)
@@ -276,6 +277,7 @@ impl Resolver<'_> {
             line: self.document.node.span.line,
             resource: self.document.resource(),
             generation: self.document.generation,
+            uid: self.document.uid.clone(),
             place: Some(Arc::new(Place { document: Arc::clone(self.document), ddl, profile })),
         }
     }

@@ -21,6 +21,7 @@ use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_t
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
 use crate::pipeline::rejected::SideSinks;
+use crate::pipeline::report::{BundleState, Report};
 use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
 use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
 use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
@@ -76,8 +77,11 @@ struct Shared {
     was_ready: AtomicBool,
     next_id: AtomicU64,
     state: Mutex<State>,
-    /// Counts changes of rules' states.
+    /// Counts changes of rules' states and of their connections.
     changes: watch::Sender<u64>,
+    /// Tells this engine from those before it.
+    instance: String,
+    bundle: Mutex<BundleState>,
 }
 
 /// A feed that is made but has not started.
@@ -107,6 +111,8 @@ impl Engine {
             next_id: AtomicU64::new(1),
             state: Mutex::default(),
             changes: watch::Sender::new(0),
+            instance: format!("{:016x}", rand::rng().random::<u64>()),
+            bundle: Mutex::default(),
         }))
     }
 
@@ -124,9 +130,17 @@ impl Engine {
         let named = Named::new(definitions);
         let mut to_start = Vec::new();
         for rule in &definitions.rules {
-            self.apply_rule(&mut state, rule, &named, &mut to_start, &mut report);
+            let held_with = rule.held_with.as_deref().map(Named::new);
+            let named = held_with.as_ref().unwrap_or(&named);
+            self.apply_rule(&mut state, rule, named, &mut to_start, &mut report);
         }
-        let names: HashSet<&str> = definitions.rules.iter().map(|rule| rule.name.as_str()).collect();
+        for rule in &definitions.unreadable {
+            let entry = self.entry(&mut state, &rule.name);
+            entry.wanted_generation = rule.generation;
+            refuse(entry, &rule.name, rule.message.clone(), &mut report);
+        }
+        let rules = definitions.rules.iter().map(|rule| rule.name.as_str());
+        let names: HashSet<&str> = rules.chain(definitions.unreadable.iter().map(|rule| rule.name.as_str())).collect();
         let gone: Vec<String> = state.rules.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
         for name in gone {
             if let Some(entry) = state.rules.remove(&name) {
@@ -176,16 +190,9 @@ impl Engine {
         report: &mut ApplyReport,
     ) {
         let name = rule.name.clone();
-        let entry = state.rules.entry(name.clone()).or_insert_with(|| RuleEntry {
-            state: RuleState::Stopped,
-            message: None,
-            wanted_generation: 0,
-            metrics: Arc::new(RuleMetrics::new(&rule.name, Arc::clone(&self.0.settings.clock))),
-            tail: Arc::default(),
-            running: None,
-            finished: finished_already(),
-        });
+        let entry = self.entry(state, &name);
         entry.wanted_generation = rule.origin.generation;
+        entry.uid.clone_from(&rule.origin.uid);
         if rule.suspend {
             entry.state = RuleState::Suspended;
             entry.message = None;
@@ -213,16 +220,23 @@ impl Engine {
                 list.push(name);
             }
             Err(error) => {
-                let message = error.to_string();
                 let Some(entry) = state.rules.get_mut(&name) else { return };
-                let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
-                if entry.running.is_none() {
-                    entry.state = RuleState::Refused;
-                }
-                entry.message = Some(message.clone());
-                report.refused.push(Refusal { rule: name, message, keeps_running });
+                refuse(entry, &name, error.to_string(), report);
             }
         }
+    }
+
+    fn entry<'a>(&self, state: &'a mut State, name: &str) -> &'a mut RuleEntry {
+        state.rules.entry(name.to_owned()).or_insert_with(|| RuleEntry {
+            state: RuleState::Stopped,
+            message: None,
+            wanted_generation: 0,
+            uid: String::new(),
+            metrics: Arc::new(RuleMetrics::new(name, Arc::clone(&self.0.settings.clock))),
+            tail: Arc::default(),
+            running: None,
+            finished: finished_already(),
+        })
     }
 
     /// Everything that can fail, before anything is changed. Gives the feeds that do not exist yet.
@@ -342,6 +356,12 @@ impl Engine {
             cut_short: generation.cut_short.clone(),
         };
         let (generation_id, finished) = (generation.id, generation.finished.clone());
+        let health = generation.sources.iter().map(|source| &source.health);
+        let health = health.chain(generation.lookups.iter().map(|lookup| &lookup.health));
+        for health in health.chain(generation.sinks.iter().map(|sink| &sink.health)) {
+            let changes = self.0.changes.clone();
+            health.watch(move || changes.send_modify(|n_changes| *n_changes += 1));
+        }
         let is_new = previous.is_none() || entry.state != RuleState::Running;
         entry.running = Some(generation);
         entry.state = RuleState::Running;
@@ -406,6 +426,28 @@ impl Engine {
     pub fn status(&self) -> EngineStatus {
         let state = self.state();
         EngineStatus { rules: state.rules.iter().map(|(name, entry)| entry.status(name)).collect() }
+    }
+
+    /// What the operator wants to know of every rule, and which bundle they come from.
+    pub fn report(&self) -> Report {
+        let version = *self.0.changes.borrow();
+        let rules = self.state().rules.iter().map(|(name, entry)| entry.report(name)).collect();
+        Report { instance: self.0.instance.clone(), version, bundle: self.bundle().clone(), rules }
+    }
+
+    /// Wakes up when a rule changes its state, a connector connects or loses its connection, or definitions are applied.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Notes which bundle the definitions come from, or why a newer one was not taken.
+    pub fn set_bundle(&self, bundle: BundleState) {
+        *self.bundle() = bundle;
+        self.note_change();
+    }
+
+    fn bundle(&self) -> MutexGuard<'_, BundleState> {
+        self.0.bundle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What one rule does.
@@ -545,6 +587,16 @@ impl Engine {
     fn note_change(&self) {
         self.0.changes.send_modify(|n_changes| *n_changes += 1);
     }
+}
+
+/// Notes that a rule's newest definition does not pass; what runs of it runs on.
+fn refuse(entry: &mut RuleEntry, name: &str, message: String, report: &mut ApplyReport) {
+    let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
+    if entry.running.is_none() {
+        entry.state = RuleState::Refused;
+    }
+    entry.message = Some(message.clone());
+    report.refused.push(Refusal { rule: name.to_owned(), message, keeps_running });
 }
 
 fn finished_already() -> CancellationToken {

@@ -55,6 +55,7 @@ impl Generation {
             late_sink,
             error_sink,
             fail_on_error,
+            held_with: _,
             origin: _,
         } = &self.def;
         let is_same_rule = (name, sql, sinks, options) == (&rule.name, &rule.sql, &rule.sinks, &rule.options)

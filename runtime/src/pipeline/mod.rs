@@ -23,12 +23,14 @@ pub mod lookup;
 mod lookup_cache;
 pub mod metrics;
 pub mod rejected;
+pub mod report;
 pub mod rule;
 pub mod sink;
 mod state;
 pub mod status;
 
 pub use engine::{Engine, Settings};
+pub use report::{BundleState, Report, RuleReport};
 pub use rule::Tail;
 pub use status::{ApplyReport, EngineStatus, RuleState, RuleStatus};
 

@@ -10,6 +10,7 @@ use crate::lookup::TableHandle;
 use crate::pipeline::feed::{FeedHandle, SubscriberId};
 use crate::pipeline::generation::{Generation, is_same_stream};
 use crate::pipeline::metrics::RuleMetrics;
+use crate::pipeline::report::RuleReport;
 use crate::pipeline::rule::Tail;
 use crate::pipeline::status::{RuleState, RuleStatus, by_reason};
 
@@ -43,6 +44,8 @@ pub(super) struct RuleEntry {
     pub state: RuleState,
     pub message: Option<String>,
     pub wanted_generation: i64,
+    /// Of the newest definition.
+    pub uid: String,
     pub metrics: Arc<RuleMetrics>,
     /// Goes on over all generations until the rule ends.
     pub tail: Arc<Tail>,

@@ -369,7 +369,7 @@ pub fn rule(name: &str, sql: &str) -> RuleDef {
 }
 
 pub fn definitions<const S: usize, const R: usize>(streams: [StreamDef; S], rules: [RuleDef; R]) -> Definitions {
-    Definitions { streams: streams.into(), tables: Vec::new(), rules: rules.into() }
+    Definitions { streams: streams.into(), rules: rules.into(), ..Definitions::default() }
 }
 
 /// Waits for a condition.
