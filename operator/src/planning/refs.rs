@@ -47,7 +47,13 @@ pub fn secret_needs(kind: Kind, spec: &Value) -> Vec<SecretNeed> {
                 walk(options, "spec.options", &mut needs);
             }
         }
-        Kind::Runtime | Kind::Secret => {}
+        // Defaults of rules, which may have sinks.
+        Kind::Runtime => {
+            if let Some(options) = spec.get("options") {
+                walk(options, "spec.options", &mut needs);
+            }
+        }
+        Kind::Secret => {}
     }
     needs
 }

@@ -364,6 +364,7 @@ pub fn rule(name: &str, sql: &str) -> RuleDef {
         fail_on_error: false,
         buffer_batches: 4,
         suspend: false,
+        held_with: None,
         origin: Origin::default(),
     }
 }

@@ -83,6 +83,7 @@ pub fn rule(sql: &str, sink: &str) -> RuleDef {
         fail_on_error: false,
         buffer_batches: 16,
         suspend: false,
+        held_with: None,
         origin: Default::default(),
     }
 }
