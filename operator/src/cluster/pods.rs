@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sluice::pipeline::Report;
+use sluice::pipeline::EngineReport;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,7 +41,7 @@ struct Asked {
     url: String,
     token: String,
     stop: CancellationToken,
-    report: Option<Arc<Report>>,
+    report: Option<Arc<EngineReport>>,
 }
 
 /// Who is to be asked.
@@ -110,7 +110,7 @@ impl Reports {
     }
 
     /// What a pod said last.
-    pub fn get(&self, uid: &str) -> Option<Arc<Report>> {
+    pub fn get(&self, uid: &str) -> Option<Arc<EngineReport>> {
         self.shared.state().get(uid)?.report.clone()
     }
 
@@ -151,7 +151,7 @@ impl Shared {
         }
     }
 
-    async fn fetch(&self, pod: &Address, after: &str) -> Result<Report, String> {
+    async fn fetch(&self, pod: &Address, after: &str) -> Result<EngineReport, String> {
         let url = format!("{}/report?after={after}&wait={}", pod.url, WAIT.as_secs());
         let request = self.client.get(url).bearer_auth(&pod.token).send();
         let mut answer = request.await.map_err(|error| error.without_url().to_string())?;
@@ -168,7 +168,7 @@ impl Shared {
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 
-    fn note(&self, pod: &Address, report: Option<Report>) {
+    fn note(&self, pod: &Address, report: Option<EngineReport>) {
         let mut state = self.state();
         let Some(asked) = state.get_mut(&pod.uid) else { return };
         if asked.report.as_deref() == report.as_ref() {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use sluice::bundle::{Bundle, SecretValues};
 use sluice::manifest::Kind;
-use sluice::pipeline::Report;
+use sluice::pipeline::EngineReport;
 use sluice_crds::RuntimeSpec;
 
 use crate::cli::PullPolicy;
@@ -94,7 +94,7 @@ pub struct PodState {
     /// Why it does not start, as Kubernetes says.
     pub problem: Option<String>,
     /// What it says of its rules.
-    pub report: Option<Arc<Report>>,
+    pub report: Option<Arc<EngineReport>>,
 }
 
 /// What is known of a StatefulSet.

@@ -3,7 +3,7 @@ use std::fmt::Write;
 use serde_json::json;
 use sluice::Registry;
 use sluice::bundle::unpack;
-use sluice::pipeline::{BundleState, RuleReport, RuleState};
+use sluice::pipeline::{BundleState, EngineReport, RuleReport, RuleState};
 
 use super::*;
 
@@ -166,7 +166,7 @@ fn pod(runtime: &str, bundle: &Bundle) -> PodState {
         })
         .collect();
     rules.sort_by(|a, b| a.name.cmp(&b.name));
-    let report = Report { instance: "i".into(), version: 1, bundle: BundleState::default(), rules };
+    let report = EngineReport { instance: "i".into(), version: 1, bundle: BundleState::default(), rules };
     PodState {
         name: format!("sluice-{runtime}-0"),
         runtime: runtime.into(),

@@ -21,7 +21,7 @@ use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_t
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::metrics::{RuleMetrics, StreamMetrics};
 use crate::pipeline::rejected::SideSinks;
-use crate::pipeline::report::{BundleState, Report};
+use crate::pipeline::report::{BundleState, EngineReport};
 use crate::pipeline::rule::{Pulse, RuleEnd, RuleParts, RuleTask, Tail};
 use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
 use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
@@ -429,10 +429,10 @@ impl Engine {
     }
 
     /// What the operator wants to know of every rule, and which bundle they come from.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> EngineReport {
         let version = *self.0.changes.borrow();
         let rules = self.state().rules.iter().map(|(name, entry)| entry.report(name)).collect();
-        Report { instance: self.0.instance.clone(), version, bundle: self.bundle().clone(), rules }
+        EngineReport { instance: self.0.instance.clone(), version, bundle: self.bundle().clone(), rules }
     }
 
     /// Wakes up when a rule changes its state, a connector connects or loses its connection, or definitions are applied.

@@ -30,7 +30,7 @@ mod state;
 pub mod status;
 
 pub use engine::{Engine, Settings};
-pub use report::{BundleState, Report, RuleReport};
+pub use report::{BundleState, EngineReport, RuleReport};
 pub use rule::Tail;
 pub use status::{ApplyReport, EngineStatus, RuleState, RuleStatus};
 

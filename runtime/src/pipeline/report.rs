@@ -9,7 +9,7 @@ use crate::pipeline::status::RuleState;
 /// What runs in one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct EngineReport {
     /// Another one after each start of the process.
     pub instance: String,
     /// Grows when a rule changes its state, or a connection is made or lost.

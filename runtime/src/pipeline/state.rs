@@ -10,7 +10,6 @@ use crate::lookup::TableHandle;
 use crate::pipeline::feed::{FeedHandle, SubscriberId};
 use crate::pipeline::generation::{Generation, is_same_stream};
 use crate::pipeline::metrics::RuleMetrics;
-use crate::pipeline::report::RuleReport;
 use crate::pipeline::rule::Tail;
 use crate::pipeline::status::{RuleState, RuleStatus, by_reason};
 

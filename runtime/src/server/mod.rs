@@ -169,9 +169,10 @@ async fn report(State(pages): State<Pages>, Query(query): Query<ReportQuery>) ->
     }
     drop(now);
     let wait = Duration::from_secs(query.wait).min(MAX_WAIT);
+    // The receiver may have been made after the change that the report had.
+    let changed = async { changes.wait_for(|version| !query.after.ends_with(&format!(".{version}"))).await.is_ok() };
     tokio::select! {
-        // The receiver may have been made after the change that the report had.
-        _ = changes.wait_for(|version| !query.after.ends_with(&format!(".{version}"))) => {
+        _ = changed => {
             tokio::time::sleep(SETTLED).await;
         }
         () = tokio::time::sleep(wait) => {}
