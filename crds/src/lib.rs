@@ -24,7 +24,7 @@ pub use runtime::{HttpPush, PodStatus, Runtime, RuntimeSpec, RuntimeStatus, Serv
 pub use stream::{Stream, StreamSpec, StreamStatus};
 pub use yaml::yaml_files;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 /// API group of all kinds.
@@ -38,7 +38,29 @@ pub const DEFAULT_RUNTIME: &str = "default";
 
 /// The definitions of all kinds, in the order in which they are documented.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Stream::crd(), LookupTable::crd(), Rule::crd(), Runtime::crd()]
+    let mut definitions = vec![Stream::crd(), LookupTable::crd(), Rule::crd(), Runtime::crd()];
+    definitions.iter_mut().for_each(not_seen_yet);
+    definitions
+}
+
+/// An object that the operator has not seen yet says so: without any condition, tools would take it to be in order.
+fn not_seen_yet(definition: &mut CustomResourceDefinition) {
+    let versions = definition.spec.versions.iter_mut();
+    let schemas = versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for schema in schemas {
+        let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) else {
+            continue;
+        };
+        status.default = Some(JSON(serde_json::json!({
+            "conditions": [{
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "Pending",
+                "message": "the operator has not seen it yet",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }],
+        })));
+    }
 }
 
 #[cfg(test)]

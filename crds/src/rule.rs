@@ -50,7 +50,7 @@ pub struct RuleSpec {
     /// The Runtime that runs the rule; `default` if absent. Rules that share a stream, a connection or a memory topic
     /// belong on one runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 52), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 45), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub runtime: Option<String>,
 }
 

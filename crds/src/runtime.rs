@@ -26,8 +26,8 @@ use crate::rule::RuleOptions;
     status = "RuntimeStatus",
     derive = "PartialEq",
     doc = "A pod that runs rules",
-    validation = Rule::new("size(self.metadata.name) <= 52")
-        .message("the name of a Runtime has at most 52 characters: names of its pods and volumes are made from it"),
+    validation = Rule::new("size(self.metadata.name) <= 45")
+        .message("the name of a Runtime has at most 45 characters: names of its pods and volumes are made from it"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Rules", type_ = "integer", json_path = ".status.rules"),

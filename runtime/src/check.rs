@@ -6,8 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_crds::RuleOptions;
+use sluice_sql::Schema;
+use sluice_sql::plan::{Catalog, LookupPlan, SourceDef, SourceKind};
+use sluice_sql::sql::ast::{JoinKind, Select, Statement};
+use sluice_sql::sql::{SqlError, SqlErrors, parse_statement};
 use sluice_sql::value::{Column, ColumnKind, Type};
-use sluice_sql::{Schema, plan::LookupPlan, sql::ast::JoinKind};
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Definitions, LookupTableDef, Origin, RuleDef, StreamDef};
@@ -39,18 +42,7 @@ pub fn verdict(manifests: &Manifests, registry: &Registry) -> Vec<Diagnostic> {
 
 /// Everything that is wrong with the definitions. What is wrong in several rules for one reason is told once.
 pub fn check(definitions: &Definitions, registry: &Registry) -> Vec<Diagnostic> {
-    let mut checker = Checker {
-        named: Named::new(definitions),
-        registry,
-        ctx: ConnectorContext {
-            name: "check".into(),
-            connections: Connections::default(),
-            clock: Arc::new(SystemClock),
-            tasks: Tasks::default(),
-            health: Health::default(),
-        },
-        found: Vec::new(),
-    };
+    let mut checker = Checker::new(definitions, registry);
     checker.names(definitions);
     for stream in &definitions.streams {
         checker.stream(stream);
@@ -77,14 +69,97 @@ pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
     asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, message)).collect()
 }
 
-struct Checker<'a> {
+/// Checks definitions one by one, where each needs a verdict of its own: for the operator and its webhook.
+pub struct Checker<'a> {
     named: Named,
     registry: &'a Registry,
     ctx: ConnectorContext,
     found: Vec<Diagnostic>,
 }
 
-impl Checker<'_> {
+/// What is known of a rule without running it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleVerdict {
+    /// Streams and tables that it reads, as far as the statement can be read.
+    pub reads: Vec<String>,
+    /// Those of them that nothing defines, each shown where it stands.
+    pub missing: Vec<Diagnostic>,
+    /// What is wrong with it. Where something is missing, as if that had whatever columns are asked of it.
+    pub found: Vec<Diagnostic>,
+}
+
+impl<'a> Checker<'a> {
+    /// Rules are checked against these streams and tables.
+    pub fn new(definitions: &Definitions, registry: &'a Registry) -> Self {
+        Checker {
+            named: Named::new(definitions),
+            registry,
+            ctx: ConnectorContext {
+                name: "check".into(),
+                connections: Connections::default(),
+                clock: Arc::new(SystemClock),
+                tasks: Tasks::default(),
+                health: Health::default(),
+            },
+            found: Vec::new(),
+        }
+    }
+
+    /// What is wrong with a stream, or scan table.
+    pub fn stream_verdict(&mut self, stream: &StreamDef) -> Vec<Diagnostic> {
+        self.stream(stream);
+        std::mem::take(&mut self.found)
+    }
+
+    /// What is wrong with a lookup table.
+    pub fn table_verdict(&mut self, table: &LookupTableDef) -> Vec<Diagnostic> {
+        self.table(table);
+        std::mem::take(&mut self.found)
+    }
+
+    /// What is wrong with a rule. What is wrong with the streams and tables that it reads counts as wrong with the rule too.
+    pub fn rule_verdict(&mut self, rule: &RuleDef) -> RuleVerdict {
+        let mut verdict = RuleVerdict::default();
+        let select = match parse_statement(&rule.sql) {
+            Ok(Statement::Select(select)) => Some(select),
+            _ => None,
+        };
+        let mut unknown = Vec::new();
+        if let Some(select) = &select {
+            let read = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
+            verdict.reads = read.map(|source| source.name.name.to_string()).collect();
+            verdict.reads.sort();
+            verdict.reads.dedup();
+            if verdict.reads.iter().any(|name| !self.named.catalog.sources.contains_key(name.as_str())) {
+                let catalog = self.named.catalog.clone();
+                unknown = assume_sources(select, &mut self.named.catalog);
+                self.rule_without(rule);
+                self.named.catalog = catalog;
+            }
+        }
+        if unknown.is_empty() {
+            self.rule(rule, &mut BTreeSet::new());
+        } else {
+            let errors = SqlErrors { sql: rule.sql.clone(), errors: unknown };
+            verdict.missing = rule.origin.sql_problems("spec.sql", &errors);
+        }
+        verdict.found = std::mem::take(&mut self.found);
+        verdict
+    }
+
+    /// A rule that reads what nothing defines: its statement, and its sinks as far as their input is known.
+    fn rule_without(&mut self, rule: &RuleDef) {
+        match sluice_sql::plan::plan_rule(&rule.sql, &self.named.catalog, &self.registry.functions, &rule.options) {
+            Ok(plan) => self.sinks(rule, &plan.output),
+            Err(errors) => {
+                for diagnostic in rule.origin.sql_problems("spec.sql", &errors) {
+                    self.add(diagnostic);
+                }
+                self.sinks(rule, &Arc::new(Schema::default()));
+            }
+        }
+    }
+
     fn add(&mut self, diagnostic: Diagnostic) {
         if !self.found.contains(&diagnostic) {
             self.found.push(diagnostic);
@@ -198,7 +273,12 @@ impl Checker<'_> {
             }
             Err(RuleError::Config(_)) => self.lookups(rule, joined),
         };
-        let own = rule.sinks.iter().enumerate().map(|(idx, sink)| (format!("spec.sinks[{idx}]"), sink, &output));
+        self.sinks(rule, &output);
+    }
+
+    /// The sinks of a rule: for its results, and for what is late or fails.
+    fn sinks(&mut self, rule: &RuleDef, output: &Arc<Schema>) {
+        let own = rule.sinks.iter().enumerate().map(|(idx, sink)| (format!("spec.sinks[{idx}]"), sink, output));
         let records = rejected::schema();
         let side = [("late", &rule.late_sink), ("error", &rule.error_sink)]
             .into_iter()
@@ -257,6 +337,32 @@ impl Checker<'_> {
             self.add(origin.attribute_problem(&format!("spec.{field}"), ddl, message));
         }
     }
+}
+
+/// Adds what the statement reads and nobody has created: a stream, or in a join without a window a lookup table, as nothing
+/// else can be joined there. Gives an error for each.
+pub fn assume_sources(select: &Select, catalog: &mut Catalog) -> Vec<SqlError> {
+    let joined = if select.window.is_some() { SourceKind::Stream } else { SourceKind::LookupTable };
+    let joins = select.joins.iter().map(|join| (&join.source.name, joined));
+    let mut unknown = Vec::new();
+    for (name, kind) in std::iter::once((&select.from.name, SourceKind::Stream)).chain(joins) {
+        if catalog.sources.contains_key(&name.name) {
+            continue;
+        }
+        let known = catalog.sources.keys().map(|name| name.as_str());
+        let error = SqlError::new(name.span, format!("there is no stream or table \"{}\"", name.name));
+        unknown.push(error.with_suggestion(&name.name, known));
+        let source = SourceDef {
+            kind,
+            fields: Vec::new(),
+            timestamp: None,
+            timestamp_format: None,
+            strict: false,
+            implied: Vec::new(),
+        };
+        catalog.sources.insert(name.name.clone(), source);
+    }
+    unknown
 }
 
 /// What connectors and formats call by its own name, and has a field and an option of the statement, not a connector's option.

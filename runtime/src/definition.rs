@@ -23,6 +23,8 @@ pub struct Origin {
     pub resource: String,
     /// `metadata.generation`, 0 outside a cluster.
     pub generation: i64,
+    /// `metadata.uid`, empty outside a cluster: tells a rule from one of the same name that was deleted.
+    pub uid: String,
     /// The document itself, for messages that show the line; `None` for definitions made by code.
     pub place: Option<Arc<Place>>,
 }
@@ -42,6 +44,19 @@ pub struct Definitions {
     pub tables: Vec<LookupTableDef>,
     /// Rules.
     pub rules: Vec<RuleDef>,
+    /// Rules that are there but could not be read: what runs of them runs on.
+    pub unreadable: Vec<UnreadableRule>,
+}
+
+/// A rule whose definition could not be read.
+#[derive(Clone, Debug)]
+pub struct UnreadableRule {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// What is wrong.
+    pub message: String,
 }
 
 impl Definitions {
@@ -193,6 +208,8 @@ pub struct RuleDef {
     pub schedule: Option<Schedule>,
     /// Defined, but not to run.
     pub suspend: bool,
+    /// What it refers to, if that is not what everybody else refers to: the definitions that it was last good with.
+    pub held_with: Option<Arc<Definitions>>,
     /// Where it was written.
     pub origin: Origin,
 }

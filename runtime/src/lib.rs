@@ -9,6 +9,7 @@
 //! A library first; the `sluice` command and the pod's process are thin callers of it. Connectors are listed in a
 //! [`Registry`]: add your own with [`Registry::with_source`] and its kin.
 
+pub mod bundle;
 pub mod check;
 pub mod connection;
 pub mod definition;

@@ -44,13 +44,21 @@ impl Lines {
 /// # Errors
 /// When it is not built, and says how to.
 pub fn binary() -> Result<PathBuf> {
+    sibling("sluice")
+}
+
+/// A command of the workspace, built by the same `cargo test` or `cargo build`.
+///
+/// # Errors
+/// When it is not built, and says how to.
+pub fn sibling(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let profile =
         own.ancestors().find(|folder| folder.join("deps").is_dir()).context("tests run from a target folder")?;
-    let binary = profile.join("sluice");
+    let binary = profile.join(name);
     ensure!(
         binary.is_file(),
-        "{} is not built: run `cargo build --bin sluice`, or the tests of the whole workspace",
+        "{} is not built: run `cargo build --bin {name}`, or the tests of the whole workspace",
         binary.display()
     );
     Ok(binary)

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use sluice::Registry;
-use sluice::check::verdict;
+use sluice::check::{assume_sources, verdict};
 use sluice::diagnostic::{Diagnostic, Excerpt, Severity};
 use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind, plan_rule, plan_statement};
-use sluice_sql::sql::ast::{Create, Select, SourceKeyword, Statement};
+use sluice_sql::sql::ast::{Create, SourceKeyword, Statement};
 use sluice_sql::sql::{SqlError, parse_statements};
 
 use super::run::load;
@@ -120,32 +120,6 @@ fn created(create: &Create) -> SourceDef {
         strict: option("STRICT_VALIDATION").is_some_and(|strict| strict.eq_ignore_ascii_case("true")),
         implied: Vec::new(),
     }
-}
-
-/// Adds what the statement reads and nobody has created: a stream, or in a join without a window a lookup table, as nothing
-/// else can be joined there.
-fn assume_sources(select: &Select, catalog: &mut Catalog) -> Vec<SqlError> {
-    let joined = if select.window.is_some() { SourceKind::Stream } else { SourceKind::LookupTable };
-    let joins = select.joins.iter().map(|join| (&join.source.name, joined));
-    let mut unknown = Vec::new();
-    for (name, kind) in std::iter::once((&select.from.name, SourceKind::Stream)).chain(joins) {
-        if catalog.sources.contains_key(&name.name) {
-            continue;
-        }
-        let known = catalog.sources.keys().map(|name| name.as_str());
-        let error = SqlError::new(name.span, format!("no statement here creates \"{}\"", name.name));
-        unknown.push(error.with_suggestion(&name.name, known));
-        let source = SourceDef {
-            kind,
-            fields: Vec::new(),
-            timestamp: None,
-            timestamp_format: None,
-            strict: false,
-            implied: Vec::new(),
-        };
-        catalog.sources.insert(name.name.clone(), source);
-    }
-    unknown
 }
 
 fn diagnostic(text: &str, error: &SqlError, severity: Severity) -> Diagnostic {

@@ -1,5 +1,6 @@
 //! Commands of `sluice` and their arguments.
 
+mod bundle;
 mod check;
 mod client;
 mod log;
@@ -96,6 +97,9 @@ struct FileArguments {
 struct RunArguments {
     #[command(flatten)]
     files: FileArguments,
+    /// The folder of a mounted bundle, as the operator makes it: runs what is in it, and follows its changes
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["files", "config_dir", "watch"])]
+    bundle: Option<PathBuf>,
     /// Apply changes of the files while running; a broken edit leaves what runs as it is
     #[arg(long)]
     watch: bool,

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bundle::BundleFolder;
 use super::log::Log;
 use super::watch::Watch;
 use super::{FileArguments, RunArguments, exit};
@@ -25,14 +26,20 @@ const SERVER_GRACE: Duration = Duration::from_secs(1);
 /// Runs until stopped, or until all rules have ended.
 pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
-    let mut watch = arguments.watch.then(|| Watch::new(watched(&arguments.files)));
-    let manifests = load(&arguments.files)?;
     let registry = Registry::builtin();
+    let mut origin = match &arguments.bundle {
+        Some(folder) => Origin::Bundle(BundleFolder::new(folder.clone())),
+        None => Origin::Files(arguments.watch.then(|| Watch::new(watched(&arguments.files)))),
+    };
+    let manifests = match origin {
+        Origin::Bundle(_) => Manifests::default(),
+        Origin::Files(_) => load(&arguments.files)?,
+    };
     log.findings(&verdict(&manifests, &registry));
     if manifests.diagnostics.iter().any(Diagnostic::is_error) {
         return Ok(exit::USAGE);
     }
-    if manifests.definitions.rules.is_empty() && watch.is_none() {
+    if manifests.definitions.rules.is_empty() && matches!(origin, Origin::Files(None)) {
         bail!("there is no Rule in these files");
     }
 
@@ -52,6 +59,8 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     if let Some(address) = arguments.http {
         let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
         let token = match &arguments.http_token_file {
+            // A mounted token may come later.
+            Some(path) if arguments.bundle.is_some() => Some(TokenFile::later(path)),
             Some(path) => Some(TokenFile::new(path).with_context(|| format!("no token in {}", path.display()))?),
             None => None,
         };
@@ -63,7 +72,10 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
             }
         });
     }
-    log_report(&engine.apply(&manifests.definitions));
+    match &mut origin {
+        Origin::Files(_) => log_report(&engine.apply(&manifests.definitions)),
+        Origin::Bundle(folder) => folder.apply(&engine, log),
+    }
 
     loop {
         tokio::select! {
@@ -71,8 +83,11 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
                 tracing::info!(grace = ?arguments.grace, "stopping; a second signal stops at once");
                 break;
             }
-            () = engine.finished(), if watch.is_none() => break,
-            () = changed(&mut watch) => reload(&engine, &arguments.files, log),
+            () = engine.finished(), if matches!(origin, Origin::Files(None)) => break,
+            () = origin.changed() => match &mut origin {
+                Origin::Files(_) => reload(&engine, &arguments.files, log),
+                Origin::Bundle(folder) => folder.apply(&engine, log),
+            },
         }
     }
 
@@ -103,10 +118,22 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     })
 }
 
-async fn changed(watch: &mut Option<Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
+/// Where definitions come from.
+enum Origin {
+    /// Files, watched or not.
+    Files(Option<Watch>),
+    /// A mounted bundle.
+    Bundle(BundleFolder),
+}
+
+impl Origin {
+    /// Completes when there is something to apply.
+    async fn changed(&mut self) {
+        match self {
+            Origin::Files(Some(watch)) => watch.changed().await,
+            Origin::Files(None) => std::future::pending().await,
+            Origin::Bundle(folder) => folder.changed().await,
+        }
     }
 }
 
@@ -124,7 +151,7 @@ fn reload(engine: &Engine, files: &FileArguments, log: Log) {
     log_report(&engine.apply(&manifests.definitions));
 }
 
-fn log_report(report: &ApplyReport) {
+pub fn log_report(report: &ApplyReport) {
     for refusal in &report.refused {
         let (rule, keeps_running) = (refusal.rule.as_str(), refusal.keeps_running);
         let message = refusal.message.lines().next().unwrap_or_default();

@@ -17,6 +17,7 @@ const MAX_DEPTH: usize = 16;
 /// Watches files and folders.
 pub struct Watch {
     paths: Vec<PathBuf>,
+    interval: Duration,
     seen: Seen,
     content: u64,
 }
@@ -29,13 +30,19 @@ impl Watch {
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let seen = look(&paths);
         let content = content(&seen);
-        Watch { paths, seen, content }
+        Watch { paths, interval: INTERVAL, seen, content }
+    }
+
+    /// The same, looking at the files at another interval.
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
     }
 
     /// Completes when the content of some file has changed, or a file has come or gone. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(self.interval).await;
             let mut seen = look(&self.paths);
             if seen == self.seen {
                 continue;

@@ -18,7 +18,7 @@ pub mod websocket;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -115,6 +115,8 @@ pub struct Health(Arc<SharedHealth>);
 struct SharedHealth {
     state: Mutex<HealthState>,
     listener: Option<HealthListener>,
+    /// Called whenever `connected` is another than before.
+    watcher: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Hears of each connection that is lost, and of each that is there again.
@@ -147,7 +149,11 @@ pub struct HealthState {
 impl Health {
     /// Tells `listener` of changes.
     pub fn with_listener(listener: impl Fn(HealthChange<'_>) + Send + Sync + 'static) -> Self {
-        Health(Arc::new(SharedHealth { state: Mutex::default(), listener: Some(Box::new(listener)) }))
+        Health(Arc::new(SharedHealth {
+            state: Mutex::default(),
+            listener: Some(Box::new(listener)),
+            ..SharedHealth::default()
+        }))
     }
 
     /// For a connector whose client connects beside it: `connect` calls this before it returns, and `up` or `down` follow when
@@ -158,12 +164,15 @@ impl Health {
 
     /// The connection stands.
     pub fn up(&self) {
-        let was_lost = self.with(|state| {
-            let was_lost = state.connected == Some(false);
-            state.n_reconnects += u64::from(was_lost);
-            state.connected = Some(true);
-            was_lost
+        let before = self.with(|state| {
+            let before = state.connected.replace(true);
+            state.n_reconnects += u64::from(before == Some(false));
+            before
         });
+        let was_lost = before == Some(false);
+        if before != Some(true) {
+            self.changed();
+        }
         if let (true, Some(listener)) = (was_lost, &self.0.listener) {
             listener(HealthChange::Recovered);
         }
@@ -179,6 +188,20 @@ impl Health {
         });
         if let (true, Some(listener)) = (is_new, &self.0.listener) {
             listener(HealthChange::Lost(error));
+        }
+        if is_new {
+            self.changed();
+        }
+    }
+
+    /// Calls `watcher` whenever it is connected or is not any more. The first one stays.
+    pub fn watch(&self, watcher: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.watcher.set(Box::new(watcher));
+    }
+
+    fn changed(&self) {
+        if let Some(watcher) = self.0.watcher.get() {
+            watcher();
         }
     }
 

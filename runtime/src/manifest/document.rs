@@ -46,6 +46,11 @@ pub enum Kind {
 impl Kind {
     const OURS: [Kind; 4] = [Kind::Stream, Kind::LookupTable, Kind::Rule, Kind::Runtime];
 
+    /// The kind of ours that `kind:` names.
+    pub fn ours(word: &str) -> Option<Kind> {
+        Kind::OURS.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word in `kind:`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -71,6 +76,8 @@ pub struct Document {
     pub namespace: Option<String>,
     /// `metadata.generation`; 0 outside a cluster.
     pub generation: i64,
+    /// `metadata.uid`; empty outside a cluster.
+    pub uid: String,
     /// The whole document.
     pub node: Node,
 }
@@ -106,7 +113,11 @@ impl Document {
 
 /// An error about a place in a file.
 pub(super) fn at(file: &SourceFile, span: Span, message: impl Into<String>, excerpt: bool) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(message).in_file(&file.name, span.line, span.column);
+    let mut diagnostic = Diagnostic::error(message);
+    if file.name.is_empty() {
+        return diagnostic;
+    }
+    diagnostic = diagnostic.in_file(&file.name, span.line, span.column);
     let line = file.text.lines().nth(span.line.saturating_sub(1) as usize);
     if let Some(line) = line.filter(|line| excerpt && !line.trim().is_empty()) {
         let width = if span.end_line == span.line { span.end_column.saturating_sub(span.column) } else { u32::MAX };
@@ -231,7 +242,7 @@ pub(super) fn read(
         _ => 0,
     };
     let (name, namespace) = (name.to_owned(), namespace.map(str::to_owned));
-    documents.push(Document { file: Arc::clone(file), kind, name, namespace, generation, node });
+    documents.push(Document { file: Arc::clone(file), kind, name, namespace, generation, uid: String::new(), node });
 }
 
 /// About a value that is there, whatever the message begins with.

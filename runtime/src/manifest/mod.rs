@@ -6,6 +6,7 @@
 
 mod document;
 mod load;
+mod object;
 mod place;
 mod profile;
 mod resolve;
@@ -16,7 +17,9 @@ pub mod yaml;
 
 pub use document::{Document, Kind, SourceFile};
 pub use load::{Manifests, Settings, load, load_text};
+pub use object::{Object, load_objects};
 pub use place::Place;
+pub use secret::Secrets;
 
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,9 @@ pub(super) fn find(secrets: &Secrets, request: &Request<'_>) -> Result<Found, Pr
         Some(profile) => Err(ProfileError::Profile(format!("profile \"{profile}\" is not there: {place}"))),
     };
     let secret_name = secret.unwrap_or(DEFAULT_SECRET);
+    if secrets.is_assumed(secret_name) {
+        return Ok(nothing);
+    }
     let Some(files) = secrets.get(secret_name) else {
         return match secret {
             Some(_) => Err(ProfileError::Secret(secrets.missing(secret_name))),

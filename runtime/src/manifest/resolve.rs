@@ -222,6 +222,7 @@ impl Resolver<'_> {
             restart: restart(own.restart_strategy.as_ref(), defaults.restart_strategy.as_ref(), fails),
             schedule,
             suspend: spec.suspend.unwrap_or(false),
+            held_with: None,
             origin,
         };
         self.clean().then_some(def)
@@ -306,6 +307,7 @@ impl Resolver<'_> {
             line: self.document.node.span.line,
             resource: self.document.resource(),
             generation: self.document.generation,
+            uid: self.document.uid.clone(),
             place: Some(Arc::new(Place { document: Arc::clone(self.document), ddl, profile })),
         }
     }

@@ -16,12 +16,44 @@ use crate::diagnostic::Diagnostic;
 use crate::error::ConfigProblem;
 
 /// All Secrets that definitions may refer to: name to key to value.
-#[derive(Default)]
-pub(super) struct Secrets(BTreeMap<String, BTreeMap<String, Vec<u8>>>);
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// What is not there is taken to be, with a value that means nothing.
+    assumed: bool,
+}
+
+/// Stands for the value of a Secret that is taken to be there.
+const ASSUMED: &str = "assumed";
+
+/// Names of Secrets only.
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.values.keys()).finish()
+    }
+}
 
 impl Secrets {
+    /// These Secrets, and no others.
+    pub fn new(values: BTreeMap<String, BTreeMap<String, Vec<u8>>>) -> Self {
+        Secrets { values, assumed: false }
+    }
+
+    /// Takes every Secret that is not there to be there: for a verdict on definitions alone. What their options say is then known
+    /// only where they say it themselves.
+    #[must_use]
+    pub fn assumed(mut self) -> Self {
+        self.assumed = true;
+        self
+    }
+
+    /// True if the Secret is not known, but taken to be there.
+    pub(super) fn is_assumed(&self, name: &str) -> bool {
+        self.assumed && !self.values.contains_key(name)
+    }
+
     /// Adds a Secret document.
-    pub fn add(&mut self, document: &Document, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn add(&mut self, document: &Document, diagnostics: &mut Vec<Diagnostic>) {
         let mut values = BTreeMap::new();
         for (field, encoded) in [("data", true), ("stringData", false)] {
             let Some(node) = document.node.get(field) else { continue };
@@ -54,13 +86,13 @@ impl Secrets {
                 }
             }
         }
-        self.0.insert(document.name.clone(), values);
+        self.values.insert(document.name.clone(), values);
     }
 
     /// Adds the files of a directory as the Secret that is used where none is named.
-    pub fn add_dir(&mut self, dir: &Path, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn add_dir(&mut self, dir: &Path, diagnostics: &mut Vec<Diagnostic>) {
         let fail = |error: std::io::Error| Diagnostic::error(format!("{}: {error}", dir.display()));
-        if self.0.contains_key(DEFAULT_SECRET) {
+        if self.values.contains_key(DEFAULT_SECRET) {
             let message = format!(
                 "{}: the directory stands for Secret \"{DEFAULT_SECRET}\", but that is among the manifests too; leave one away",
                 dir.display()
@@ -84,23 +116,23 @@ impl Secrets {
                 Err(error) => diagnostics.push(fail(error)),
             }
         }
-        self.0.insert(DEFAULT_SECRET.to_owned(), values);
+        self.values.insert(DEFAULT_SECRET.to_owned(), values);
     }
 
     /// The keys and values of a Secret.
-    pub fn get(&self, name: &str) -> Option<&BTreeMap<String, Vec<u8>>> {
-        self.0.get(name)
+    pub(super) fn get(&self, name: &str) -> Option<&BTreeMap<String, Vec<u8>>> {
+        self.values.get(name)
     }
 
     /// Says that there is no such Secret.
-    pub fn missing(&self, name: &str) -> String {
-        let near = nearest(name, self.0.keys().map(String::as_str));
+    pub(super) fn missing(&self, name: &str) -> String {
+        let near = nearest(name, self.values.keys().map(String::as_str));
         let hint = near.map(|near| format!(", did you mean \"{near}\"?")).unwrap_or_default();
         format!("Secret \"{name}\" is not there{hint}")
     }
 
     /// Puts values in place of `{secretKeyRef: {name, key}}`, however deep.
-    pub fn fill(&self, value: &mut Value, path: &str, problems: &mut Vec<ConfigProblem>) {
+    pub(super) fn fill(&self, value: &mut Value, path: &str, problems: &mut Vec<ConfigProblem>) {
         let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match value {
             Value::Object(map) => {
@@ -137,6 +169,10 @@ impl Secrets {
             let (field, message) = problem.map(|problem| (problem.path, problem.message)).unwrap_or_default();
             (if field.is_empty() { path.to_owned() } else { format!("{path}.{field}") }, message)
         })?;
+        let is_known = self.get(&reference.name).is_some_and(|values| values.contains_key(&reference.key));
+        if self.assumed && !is_known {
+            return Ok(ASSUMED.to_owned());
+        }
         let values =
             self.get(&reference.name).ok_or_else(|| (format!("{path}.name"), self.missing(&reference.name)))?;
         let value = values.get(&reference.key).ok_or_else(|| {

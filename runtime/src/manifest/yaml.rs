@@ -92,6 +92,24 @@ pub fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
 }
 
 impl Node {
+    /// A value that was never YAML: it has no places.
+    pub fn from_json(value: Value) -> Self {
+        let span = Span { line: 0, column: 0, end_line: 0, end_column: 0 };
+        let data = match value {
+            Value::Null => Data::Null,
+            Value::Bool(value) => Data::Bool(value),
+            Value::Number(value) => Data::Number(value),
+            Value::String(value) => Data::String(value),
+            Value::Array(list) => Data::List(list.into_iter().map(Node::from_json).collect()),
+            Value::Object(map) => Data::Map(
+                map.into_iter()
+                    .map(|(key, value)| Entry { key, key_span: span, value: Node::from_json(value) })
+                    .collect(),
+            ),
+        };
+        Node { data, span, plain: false }
+    }
+
     /// The member of that name.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value)

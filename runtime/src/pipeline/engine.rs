@@ -24,6 +24,7 @@ use crate::pipeline::lookup::open_table;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::metrics::{DropReason, RuleMetrics, StreamMetrics};
 use crate::pipeline::rejected::SideSinks;
+use crate::pipeline::report::{BundleState, EngineReport};
 use crate::pipeline::rule::{Pulse, RuleParts, RuleTask, Tail};
 use crate::pipeline::schedule::Phase;
 use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
@@ -99,8 +100,11 @@ struct Shared {
     was_ready: AtomicBool,
     next_id: AtomicU64,
     state: Mutex<State>,
-    /// Counts changes of rules' states.
+    /// Counts changes of rules' states and of their connections.
     changes: watch::Sender<u64>,
+    /// Tells this engine from those before it.
+    instance: String,
+    bundle: Mutex<BundleState>,
 }
 
 /// A feed that is made but has not started.
@@ -132,6 +136,8 @@ impl Engine {
             next_id: AtomicU64::new(1),
             state: Mutex::default(),
             changes: watch::Sender::new(0),
+            instance: format!("{:016x}", rand::rng().random::<u64>()),
+            bundle: Mutex::default(),
         }))
     }
 
@@ -150,9 +156,17 @@ impl Engine {
         state.named = Some(Arc::clone(&named));
         let mut to_start = Vec::new();
         for rule in &definitions.rules {
-            self.apply_rule(&mut state, rule, &named, &mut to_start, &mut report);
+            let held_with = rule.held_with.as_deref().map(Named::new);
+            let named = held_with.as_ref().unwrap_or(&named);
+            self.apply_rule(&mut state, rule, named, &mut to_start, &mut report);
         }
-        let names: HashSet<&str> = definitions.rules.iter().map(|rule| rule.name.as_str()).collect();
+        for rule in &definitions.unreadable {
+            let entry = self.entry(&mut state, &rule.name);
+            entry.wanted_generation = rule.generation;
+            refuse(entry, &rule.name, rule.message.clone(), &mut report);
+        }
+        let rules = definitions.rules.iter().map(|rule| rule.name.as_str());
+        let names: HashSet<&str> = rules.chain(definitions.unreadable.iter().map(|rule| rule.name.as_str())).collect();
         let gone: Vec<String> = state.rules.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
         for name in gone {
             if let Some(entry) = state.rules.remove(&name) {
@@ -207,19 +221,9 @@ impl Engine {
         report: &mut ApplyReport,
     ) {
         let name = rule.name.clone();
-        let entry = state.rules.entry(name.clone()).or_insert_with(|| RuleEntry {
-            state: RuleState::Stopped,
-            message: None,
-            wanted_generation: 0,
-            metrics: Arc::new(RuleMetrics::new(&rule.name, &self.0.memory, Arc::clone(&self.0.settings.clock))),
-            tail: Arc::default(),
-            running: None,
-            wanted: None,
-            n_attempts: 0,
-            wake: None,
-            finished: finished_already(),
-        });
+        let entry = self.entry(state, &name);
         entry.wanted_generation = rule.origin.generation;
+        entry.uid.clone_from(&rule.origin.uid);
         if rule.suspend {
             entry.state = RuleState::Suspended;
             entry.message = None;
@@ -265,16 +269,26 @@ impl Engine {
                 self.follow_schedule(state, rule);
             }
             Err(error) => {
-                let message = error.to_string();
                 let Some(entry) = state.rules.get_mut(&name) else { return };
-                let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
-                if entry.running.is_none() && entry.wanted.is_none() {
-                    entry.state = RuleState::Refused;
-                }
-                entry.message = Some(message.clone());
-                report.refused.push(Refusal { rule: name, message, keeps_running });
+                refuse(entry, &name, error.to_string(), report);
             }
         }
+    }
+
+    fn entry<'a>(&self, state: &'a mut State, name: &str) -> &'a mut RuleEntry {
+        state.rules.entry(name.to_owned()).or_insert_with(|| RuleEntry {
+            state: RuleState::Stopped,
+            message: None,
+            wanted_generation: 0,
+            uid: String::new(),
+            metrics: Arc::new(RuleMetrics::new(name, &self.0.memory, Arc::clone(&self.0.settings.clock))),
+            tail: Arc::default(),
+            running: None,
+            wanted: None,
+            n_attempts: 0,
+            wake: None,
+            finished: finished_already(),
+        })
     }
 
     /// Everything that can fail, before anything is changed. Gives the feeds that do not exist yet.
@@ -420,6 +434,12 @@ impl Engine {
             cut_short: generation.cut_short.clone(),
         };
         let (generation_id, finished) = (generation.id, generation.finished.clone());
+        let health = generation.sources.iter().map(|source| &source.health);
+        let health = health.chain(generation.lookups.iter().map(|lookup| &lookup.health));
+        for health in health.chain(generation.sinks.iter().map(|sink| &sink.health)) {
+            let changes = self.0.changes.clone();
+            health.watch(move || changes.send_modify(|n_changes| *n_changes += 1));
+        }
         let is_new = previous.is_none() || entry.state != RuleState::Running;
         entry.running = Some(generation);
         entry.state = RuleState::Running;
@@ -453,6 +473,28 @@ impl Engine {
     pub fn status(&self) -> EngineStatus {
         let state = self.state();
         EngineStatus { rules: state.rules.iter().map(|(name, entry)| entry.status(name)).collect() }
+    }
+
+    /// What the operator wants to know of every rule, and which bundle they come from.
+    pub fn report(&self) -> EngineReport {
+        let version = *self.0.changes.borrow();
+        let rules = self.state().rules.iter().map(|(name, entry)| entry.report(name)).collect();
+        EngineReport { instance: self.0.instance.clone(), version, bundle: self.bundle().clone(), rules }
+    }
+
+    /// Wakes up when a rule changes its state, a connector connects or loses its connection, or definitions are applied.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Notes which bundle the definitions come from, or why a newer one was not taken.
+    pub fn set_bundle(&self, bundle: BundleState) {
+        *self.bundle() = bundle;
+        self.note_change();
+    }
+
+    fn bundle(&self) -> MutexGuard<'_, BundleState> {
+        self.0.bundle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What one rule does.
@@ -623,6 +665,16 @@ impl Engine {
     pub(super) fn note_change(&self) {
         self.0.changes.send_modify(|n_changes| *n_changes += 1);
     }
+}
+
+/// Notes that a rule's newest definition does not pass; what runs of it runs on.
+fn refuse(entry: &mut RuleEntry, name: &str, message: String, report: &mut ApplyReport) {
+    let keeps_running = entry.running.is_some() && entry.state == RuleState::Running;
+    if entry.running.is_none() && entry.wanted.is_none() {
+        entry.state = RuleState::Refused;
+    }
+    entry.message = Some(message.clone());
+    report.refused.push(Refusal { rule: name.to_owned(), message, keeps_running });
 }
 
 fn finished_already() -> CancellationToken {

@@ -60,6 +60,7 @@ impl Generation {
             fail_on_error,
             restart: _,
             schedule: _,
+            held_with: _,
             origin: _,
         } = &self.def;
         let is_same_rule = (name, sinks, options) == (&rule.name, &rule.sinks, &rule.options)

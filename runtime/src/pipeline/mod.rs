@@ -27,6 +27,7 @@ pub mod memory;
 pub mod metrics;
 pub mod rejected;
 pub mod restart;
+pub mod report;
 pub mod rule;
 pub mod schedule;
 pub mod sink;
@@ -34,6 +35,7 @@ mod state;
 pub mod status;
 
 pub use engine::{Engine, Settings};
+pub use report::{BundleState, EngineReport, RuleReport};
 pub use rule::Tail;
 pub use status::{ApplyReport, EngineStatus, RuleState, RuleStatus};
 

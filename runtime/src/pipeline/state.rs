@@ -47,6 +47,8 @@ pub(super) struct RuleEntry {
     pub state: RuleState,
     pub message: Option<String>,
     pub wanted_generation: i64,
+    /// Of the newest definition.
+    pub uid: String,
     pub metrics: Arc<RuleMetrics>,
     /// Goes on over all generations until the rule ends.
     pub tail: Arc<Tail>,

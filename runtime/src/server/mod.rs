@@ -5,6 +5,7 @@
 //! | `/healthz` | 200 while the tasks get their turn and no operator is stuck in one step for half a minute, else 503 |
 //! | `/readyz` | 200 once every source and sink of the running rules is connected or has reported why not, else 503 |
 //! | `/metrics` | Prometheus (OpenMetrics) text |
+//! | `/report?after=VERSION&wait=SECONDS` | what the operator copies into status, once it differs from that version or the time is over |
 //! | `/rules`, `/rules/{name}` | state, generation, counters and newest error of rules and their connectors, as JSON |
 //! | `/rules/{name}/tail` | the rule's results from now on, a JSON object per line; a reader that is too slow misses some, counted in the rule's status |
 //!
@@ -13,10 +14,11 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -49,6 +51,11 @@ impl TokenFile {
             return Err(std::io::Error::other("the file is empty"));
         }
         Ok(TokenFile(path.to_owned()))
+    }
+
+    /// Without a look at the file: until there is a token in it, nothing is allowed.
+    pub fn later(path: &Path) -> Self {
+        TokenFile(path.to_owned())
     }
 
     async fn allows(&self, headers: &HeaderMap) -> bool {
@@ -88,6 +95,7 @@ pub async fn serve(
 fn router(engine: Engine, token: Option<TokenFile>, stop: CancellationToken) -> Router {
     let mut guarded = Router::new()
         .route("/metrics", get(metrics))
+        .route("/report", get(report))
         .route("/rules", get(rules))
         .route("/rules/{name}", get(rule))
         .route("/rules/{name}/tail", get(tail));
@@ -135,6 +143,42 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 
 async fn rules(State(pages): State<Pages>) -> Response {
     Json(pages.engine.status()).into_response()
+}
+
+/// What a report is waited for with.
+#[derive(Debug, serde::Deserialize)]
+struct ReportQuery {
+    /// `INSTANCE.VERSION` of the report that is known.
+    #[serde(default)]
+    after: String,
+    /// How long to wait for a newer one, in seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// Longest wait for a report.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Changes that come at once are told at once.
+const SETTLED: Duration = Duration::from_millis(30);
+
+async fn report(State(pages): State<Pages>, Query(query): Query<ReportQuery>) -> Response {
+    let mut changes = pages.engine.changes();
+    let now = pages.engine.report();
+    if query.after != format!("{}.{}", now.instance, now.version) {
+        return Json(now).into_response();
+    }
+    drop(now);
+    let wait = Duration::from_secs(query.wait).min(MAX_WAIT);
+    // The receiver may have been made after the change that the report had.
+    let changed = async { changes.wait_for(|version| !query.after.ends_with(&format!(".{version}"))).await.is_ok() };
+    tokio::select! {
+        _ = changed => {
+            tokio::time::sleep(SETTLED).await;
+        }
+        () = tokio::time::sleep(wait) => {}
+        () = pages.stop.cancelled() => {}
+    }
+    Json(pages.engine.report()).into_response()
 }
 
 async fn rule(State(pages): State<Pages>, UrlPath(name): UrlPath<String>) -> Response {

@@ -382,12 +382,13 @@ pub fn rule(name: &str, sql: &str) -> RuleDef {
         restart: Default::default(),
         schedule: None,
         suspend: false,
+        held_with: None,
         origin: Origin::default(),
     }
 }
 
 pub fn definitions<const S: usize, const R: usize>(streams: [StreamDef; S], rules: [RuleDef; R]) -> Definitions {
-    Definitions { streams: streams.into(), tables: Vec::new(), rules: rules.into() }
+    Definitions { streams: streams.into(), rules: rules.into(), ..Definitions::default() }
 }
 
 /// Waits for a condition.

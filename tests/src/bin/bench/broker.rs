@@ -175,6 +175,7 @@ fn definitions(broker: &Mosquitto, sql: &str) -> Definitions {
     Definitions {
         streams: vec![stream("s1", "mqtt", TOPIC, s1_fields(), options)],
         tables: Vec::new(),
+        unreadable: Vec::new(),
         rules: vec![rule(sql, "probe")],
     }
 }

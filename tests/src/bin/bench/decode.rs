@@ -26,6 +26,7 @@ pub fn w1(rounds: usize, n_messages: usize) -> Result<()> {
     let definitions = Definitions {
         streams: vec![stream("s1", "replay", "", s1_fields(), json!({"messages": n_messages}))],
         tables: Vec::new(),
+        unreadable: Vec::new(),
         rules: vec![rule(W1, "nop")],
     };
     let names = ["deviceId", "temperature", "humidity", "status"];
@@ -51,6 +52,7 @@ pub fn w2(rounds: usize, n_messages: usize) -> Result<()> {
         let definitions = Definitions {
             streams: vec![stream("w2", "replay", "", Vec::new(), json!({"messages": n_messages}))],
             tables: Vec::new(),
+            unreadable: Vec::new(),
             rules: vec![rule("SELECT * FROM w2 WHERE battery > 20", "nop")],
         };
         let (mut engine, mut full, mut tree) = (Vec::new(), Vec::new(), Vec::new());

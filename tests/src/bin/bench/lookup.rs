@@ -91,6 +91,7 @@ fn w1_definitions(n_messages: usize) -> Definitions {
     Definitions {
         streams: vec![stream("s1", "replay", "", s1_fields(), json!({"messages": n_messages}))],
         tables: Vec::new(),
+        unreadable: Vec::new(),
         rules: vec![rule(W1, "nop")],
     }
 }

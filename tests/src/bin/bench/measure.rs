@@ -86,6 +86,7 @@ pub fn rule(sql: &str, sink: &str) -> RuleDef {
         restart: Default::default(),
         schedule: None,
         suspend: false,
+        held_with: None,
         origin: Default::default(),
     }
 }
