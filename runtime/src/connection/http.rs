@@ -143,6 +143,9 @@ fn describe(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     let mut innermost = None;
     while let Some(error) = cause {
+        if let Some(advice) = super::tls::advice(error) {
+            return format!("{text}: {advice}");
+        }
         innermost = Some(error);
         cause = error.source();
     }

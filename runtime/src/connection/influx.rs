@@ -155,6 +155,10 @@ fn text_of(answer: &Answer) -> String {
     let member = |name| json.as_ref().and_then(|json| json.get(name)).and_then(serde_json::Value::as_str);
     match member("message").or_else(|| member("error")) {
         Some(text) => text.to_owned(),
+        // What a Go server says to a plain request on its TLS port.
+        None if answer.body.starts_with(b"Client sent an HTTP request to an HTTPS server") => {
+            "it speaks TLS on this port; write https:// in addr".to_owned()
+        }
         None => String::new(),
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::tls::TlsOptions;
+use super::tls::{self, TlsOptions};
 use crate::error::ConnectorError;
 
 /// A byte stream.
@@ -56,14 +56,11 @@ pub fn is_closed(error: &io::Error) -> bool {
 
 /// What went wrong, and what may help.
 fn handshake_error(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error};
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate is of an unknown authority; give that with rootCaPath".to_owned()
-        }
-        _ if is_closed(error) => {
+    match tls::advice(error) {
+        Some(advice) => advice.to_owned(),
+        None if is_closed(error) => {
             "it closed the connection in the TLS handshake; does it speak TLS on this port?".to_owned()
         }
-        _ => error.to_string(),
+        None => error.to_string(),
     }
 }

@@ -175,6 +175,22 @@ impl TlsOptions {
     }
 }
 
+/// What a failed handshake means for the user, where the library's own words do not say it.
+pub fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rustls::{CertificateError, Error};
+    // An input/output error keeps what it wraps to itself: it is none of its sources.
+    if let Some(wrapper) = error.downcast_ref::<std::io::Error>() {
+        return advice(wrapper.get_ref()?);
+    }
+    match error.downcast_ref()? {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some("its certificate is of an unknown authority; give that with rootCaPath")
+        }
+        Error::InvalidMessage(_) => Some("it answers something else than TLS; does it speak TLS on this port?"),
+        _ => None,
+    }
+}
+
 /// The system's authorities, read once: that takes tens of milliseconds.
 fn native_roots() -> Result<Arc<RootCertStore>, ConnectorError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();

@@ -4,12 +4,15 @@ use anyhow::{Context, Result, ensure};
 use tokio::sync::OnceCell;
 
 use super::process::{Server, cache, find, listens};
+use crate::tls::TlsFiles;
 
 /// An InfluxDB 2 server with organisation `org`, bucket `bucket` and an all-access token.
 #[derive(Debug)]
 pub struct InfluxDb2 {
     server: Server,
     client: reqwest::Client,
+    /// TLS files, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl InfluxDb2 {
@@ -31,6 +34,18 @@ impl InfluxDb2 {
     /// # Errors
     /// When it can't be started, or is not built yet.
     pub async fn start() -> Result<Self> {
+        Self::start_with(false).await
+    }
+
+    /// A server of one's own that speaks TLS, set up.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub async fn start_tls() -> Result<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(with_tls: bool) -> Result<Self> {
         let program = cache().join("influxd-2.7.12/bin/influxd");
         ensure!(
             program.is_file(),
@@ -38,7 +53,7 @@ impl InfluxDb2 {
             cache().display()
         );
         let mut server = Server::new("influxdb2")?;
-        let argv = vec![
+        let mut argv = vec![
             program.display().to_string(),
             format!("--bolt-path={}", server.path("bolt")),
             format!("--engine-path={}", server.path("engine")),
@@ -46,10 +61,15 @@ impl InfluxDb2 {
             format!("--http-bind-address=127.0.0.1:{}", server.port),
             "--reporting-disabled".into(),
         ];
-        let client = client()?;
-        let health = format!("http://127.0.0.1:{}/health", server.port);
+        let tls = if with_tls { Some(TlsFiles::make(server.folder.path())?) } else { None };
+        if let Some(files) = &tls {
+            argv.push(format!("--tls-cert={}", files.server_cert.display()));
+            argv.push(format!("--tls-key={}", files.server_key.display()));
+        }
+        let client = client(tls.as_ref())?;
+        let health = format!("{}/health", url(&server, tls.as_ref()));
         server.start(argv, || healthy(&client, &health)).await?;
-        let influx = InfluxDb2 { server, client };
+        let influx = InfluxDb2 { server, client, tls };
         let setup = serde_json::json!({"username": "admin", "password": "password", "org": Self::ORG, "bucket": Self::BUCKET, "token": Self::TOKEN});
         let answer = influx
             .client
@@ -62,9 +82,9 @@ impl InfluxDb2 {
         Ok(influx)
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or `https://` with TLS.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.server.port)
+        url(&self.server, self.tls.as_ref())
     }
 
     /// Runs a Flux query; the answer is InfluxDB's annotated CSV.
@@ -163,7 +183,7 @@ impl InfluxDb1 {
         let argv = vec![program, "-config".into(), server.path("influxdb.conf")];
         let port = server.port;
         server.start(argv, || listens(port)).await?;
-        let influx = InfluxDb1 { server, client: client()? };
+        let influx = InfluxDb1 { server, client: client(None)? };
         influx.query(&format!("CREATE DATABASE {}", Self::DATABASE)).await?;
         Ok(influx)
     }
@@ -207,10 +227,20 @@ impl InfluxDb1 {
     }
 }
 
-fn client() -> Result<reqwest::Client> {
+fn url(server: &Server, tls: Option<&TlsFiles>) -> String {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://127.0.0.1:{}", server.port)
+}
+
+fn client(tls: Option<&TlsFiles>) -> Result<reqwest::Client> {
     // An earlier call of another test may have installed it already.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Ok(reqwest::Client::builder().no_proxy().build()?)
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(files) = tls {
+        let authority = reqwest::Certificate::from_pem(&std::fs::read(&files.ca)?)?;
+        builder = builder.tls_certs_only([authority]);
+    }
+    Ok(builder.build()?)
 }
 
 async fn healthy(client: &reqwest::Client, url: &str) -> bool {

@@ -87,6 +87,7 @@ async fn what_servers_refuse_is_said_and_no_secret_with_it() {
     let (locked, with_tls, redis) = (locked.unwrap(), with_tls.unwrap(), redis.unwrap());
     let (open, postgres, mariadb, influx) =
         tokio::join!(Mosquitto::shared(), Postgres::shared(), MariaDb::shared(), InfluxDb2::shared());
+    let influx_tls = InfluxDb2::start_tls().await.unwrap();
 
     let simulator = "type: simulator, options: {interval: 50ms, data: [{id: 1}]}".to_owned();
     let nop = || "nop: {}".to_owned();
@@ -98,8 +99,7 @@ async fn what_servers_refuse_is_said_and_no_secret_with_it() {
         let table = format!("type: sql, datasource: {table}, options: {{dburl: \"{url}\"}}");
         (simulator.clone(), Some(table), nop())
     };
-    let influx2 = |bucket: &str, token: &str| {
-        let addr = influx.url();
+    let influx2 = |addr: &str, bucket: &str, token: &str| {
         let sink = format!("influx2: {{addr: \"{addr}\", org: org, bucket: {bucket}, token: {token}, measurement: m}}");
         (simulator.clone(), None, sink)
     };
@@ -129,8 +129,17 @@ async fn what_servers_refuse_is_said_and_no_secret_with_it() {
                 nop(),
             ),
         ),
-        ("influxdb 2: wrong token", influx2("bucket", password)),
-        ("influxdb 2: unknown bucket", influx2("nowhere", InfluxDb2::TOKEN)),
+        ("influxdb 2: wrong token", influx2(&influx.url(), "bucket", password)),
+        ("influxdb 2: unknown bucket", influx2(&influx.url(), "nowhere", InfluxDb2::TOKEN)),
+        ("influxdb 2: unknown authority", influx2(&influx_tls.url(), "bucket", InfluxDb2::TOKEN)),
+        (
+            "influxdb 2: plain client, TLS server",
+            influx2(&influx_tls.url().replace("https:", "http:"), "bucket", InfluxDb2::TOKEN),
+        ),
+        (
+            "influxdb 2: TLS client, plain server",
+            influx2(&influx.url().replace("http:", "https:"), "bucket", InfluxDb2::TOKEN),
+        ),
     ];
     let mut texts = Vec::new();
     for (name, (stream, table, sink)) in &cases {

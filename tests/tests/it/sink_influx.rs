@@ -139,6 +139,16 @@ async fn influx2_loses_nothing_in_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn influx2_over_tls() {
+    let influx = InfluxDb2::start_tls().await.unwrap();
+    let authority = &influx.tls.as_ref().unwrap().ca;
+    let running = Running::start("influx2", influx2(&influx, "tls", json!({"rootCaPath": authority})));
+    running.send(numbers(0..5)).await;
+    assert_eq!(running.end().await.rows_out.get(), 5);
+    assert_eq!(stored2(&influx, "tls").await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn influx2_sets_a_point_aside_that_does_not_fit() {
     let influx = InfluxDb2::shared().await;
     let measurement = unique("conflict");

@@ -26,7 +26,8 @@ pub fn w3(rounds: usize, n_messages: usize) -> Result<()> {
         let sql = format!("SELECT temperature FROM s1 WHERE temperature > {threshold:.4}");
         RuleDef { name: format!("bench-{idx}"), ..rule(&sql, "nop") }
     });
-    let definitions = Definitions { streams: vec![shared], tables: Vec::new(), unreadable: Vec::new(), rules: rules.collect() };
+    let definitions =
+        Definitions { streams: vec![shared], tables: Vec::new(), unreadable: Vec::new(), rules: rules.collect() };
     let (mut engine, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         bare.push(bare_slots(&payloads, &["temperature"], &s1_fields(), n_messages)?);

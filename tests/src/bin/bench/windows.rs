@@ -49,7 +49,8 @@ fn interleaved<const N: usize>(rounds: usize, n_messages: usize, runs: [(&str, b
             s1.timestamp = event_time.then(|| "ts".to_owned());
             let mut bench = rule(sql, "nop");
             bench.options = RuleOptions { event_time: *event_time, ..RuleOptions::default() };
-            let definitions = Definitions { streams: vec![s1], tables: Vec::new(), unreadable: Vec::new(), rules: vec![bench] };
+            let definitions =
+                Definitions { streams: vec![s1], tables: Vec::new(), unreadable: Vec::new(), rules: vec![bench] };
             found.push(replayed(&definitions, n_messages)?);
         }
     }
