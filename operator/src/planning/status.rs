@@ -194,9 +194,9 @@ fn state(report: &RuleReport) -> crds::RuleState {
         RuleState::Running if report.connected => crds::RuleState::Running,
         RuleState::Running => crds::RuleState::Connecting,
         RuleState::Done => crds::RuleState::Finished,
-        RuleState::Failed | RuleState::Refused => crds::RuleState::Failed,
+        RuleState::Failed | RuleState::Restarting | RuleState::Refused => crds::RuleState::Failed,
         RuleState::Suspended => crds::RuleState::Suspended,
-        RuleState::Stopped => crds::RuleState::Pending,
+        RuleState::Stopped | RuleState::Scheduled => crds::RuleState::Pending,
     }
 }
 
@@ -256,6 +256,8 @@ fn running(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> Condit
         RuleState::Done => not(Reason::Finished, "its sources have ended, and all is written".to_owned()),
         RuleState::Suspended => not(Reason::Suspended, "suspend is true".to_owned()),
         RuleState::Failed => not(Reason::Failed, message()),
+        RuleState::Restarting => not(Reason::Failed, format!("{}; it is started again", message())),
+        RuleState::Scheduled => not(Reason::Starting, "it waits for the time of its schedule".to_owned()),
         RuleState::Refused => not(Reason::Refused, message()),
         RuleState::Stopped => not(Reason::Starting, format!("pod {} is stopping", pod.name)),
     }
