@@ -1,5 +1,5 @@
-//! Writes the custom resource definitions as YAML, one file per kind: `crdgen [--check] [DIR]`, by default to `deploy/crds`.
-//! With `--check` nothing is written; the exit code says whether the files are up to date.
+//! Writes the custom resource definitions as YAML, one file per kind: `crdgen [--check] [DIR]`, by default to `deploy/crds` and into
+//! the Helm chart. With `--check` nothing is written; the exit code says whether the files are up to date.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +7,10 @@ use std::{env, fs, io};
 
 fn main() -> ExitCode {
     let mut check = false;
-    let mut dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds"));
+    let mut dirs = vec![
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds")),
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/sluice/files/crds")),
+    ];
     for arg in env::args().skip(1) {
         match arg.as_str() {
             "--check" => check = true,
@@ -15,22 +18,26 @@ fn main() -> ExitCode {
                 eprintln!("usage: crdgen [--check] [DIR]");
                 return ExitCode::from(2);
             }
-            _ => dir = PathBuf::from(arg),
+            _ => dirs = vec![PathBuf::from(arg)],
         }
     }
-    match run(&dir, check) {
-        Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
-        Ok(stale) => {
-            for file in stale {
-                eprintln!("{} is out of date; run `cargo crdgen`", file.display());
+    let mut code = ExitCode::SUCCESS;
+    for dir in dirs {
+        match run(&dir, check) {
+            Ok(stale) if stale.is_empty() => {}
+            Ok(stale) => {
+                for file in stale {
+                    eprintln!("{} is out of date; run `cargo crdgen`", file.display());
+                }
+                code = ExitCode::FAILURE;
             }
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("{}: {error}", dir.display());
-            ExitCode::FAILURE
+            Err(error) => {
+                eprintln!("{}: {error}", dir.display());
+                code = ExitCode::FAILURE;
+            }
         }
     }
+    code
 }
 
 /// The files that differ from what they should be; with `check` false, none does afterwards.
