@@ -6,11 +6,12 @@ mod log;
 mod run;
 mod watch;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sluice::connection::http_server::{ServerSettings, TlsFiles};
 use sluice::options::{ByteSize, HumanDuration};
 
 /// What the process says when it ends.
@@ -113,6 +114,47 @@ struct RunArguments {
     /// How much memory rows may take in the channels of all rules together
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
     buffer_memory: u64,
+    #[command(flatten)]
+    push: PushArguments,
+}
+
+/// The HTTP server that `httppush`, `websocket` and `sse` share; it listens once one of them is there.
+#[derive(Debug, Args)]
+struct PushArguments {
+    /// The address that httppush streams receive on
+    #[arg(long, value_name = "ADDR", env = "SLUICE_HTTPPUSH_HOST", default_value = "0.0.0.0")]
+    httppush_host: IpAddr,
+    /// The port that httppush streams receive on
+    #[arg(long, value_name = "PORT", env = "SLUICE_HTTPPUSH_PORT", default_value_t = 10081)]
+    httppush_port: u16,
+    /// PEM file with the certificate chain of that server, which makes it HTTPS; read again when it changes
+    #[arg(long, value_name = "FILE", env = "SLUICE_HTTPPUSH_CERT", requires = "httppush_key")]
+    httppush_cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate
+    #[arg(long, value_name = "FILE", env = "SLUICE_HTTPPUSH_KEY", requires = "httppush_cert")]
+    httppush_key: Option<PathBuf>,
+    /// PEM file with authorities: only clients with a certificate of theirs are let in
+    #[arg(long, value_name = "FILE", env = "SLUICE_HTTPPUSH_CLIENT_CA", requires = "httppush_cert")]
+    httppush_client_ca: Option<PathBuf>,
+    /// Longest body of a request, packed or unpacked
+    #[arg(long, value_name = "SIZE", env = "SLUICE_HTTPPUSH_BODY_LIMIT", default_value = "1Mi")]
+    httppush_body_limit: ByteSize,
+    /// Connections, and requests, at a time
+    #[arg(long, value_name = "N", env = "SLUICE_HTTPPUSH_CONCURRENCY", default_value_t = 1024)]
+    httppush_concurrency: u32,
+}
+
+impl PushArguments {
+    fn settings(&self) -> ServerSettings {
+        let files = self.httppush_cert.clone().zip(self.httppush_key.clone());
+        let client_ca = self.httppush_client_ca.clone();
+        ServerSettings {
+            address: (self.httppush_host, self.httppush_port).into(),
+            tls: files.map(|(certificate, key)| TlsFiles { certificate, key, client_ca }),
+            body_limit: self.httppush_body_limit.bytes(),
+            concurrency: usize::try_from(self.httppush_concurrency).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

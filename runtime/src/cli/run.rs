@@ -40,8 +40,12 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
         Some(dir) => Some(StateVolume::open(dir, SyncPolicy::Always).context("the state folder can't be used")?),
         None => None,
     };
-    let settings =
-        Settings { buffer_bytes: Some(arguments.buffer_memory), state, ..settings(registry, &arguments.files) };
+    let settings = Settings {
+        buffer_bytes: Some(arguments.buffer_memory),
+        state,
+        server: arguments.push.settings(),
+        ..settings(registry, &arguments.files)
+    };
     let engine = Engine::new(settings);
     let (servers, stop_servers) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = arguments.http {

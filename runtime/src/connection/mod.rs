@@ -1,6 +1,8 @@
 //! Clients that sources, lookup tables and sinks share: options, TLS, auth, once.
 
 pub mod http;
+pub mod http_pull;
+pub mod http_server;
 pub mod influx;
 pub mod memory;
 pub mod mqtt;
@@ -8,6 +10,7 @@ pub mod redis;
 pub mod sql;
 pub mod tls;
 pub mod topic;
+pub mod websocket;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::http_server::{HttpServer, ServerSettings};
 use crate::time::Clock;
 
 /// What every connector is given when it connects.
@@ -62,17 +66,30 @@ impl Tasks {
     }
 }
 
-/// Shared clients, by type and key. Held weakly: a client goes when its last user lets go.
+/// Shared clients, by type and key. Held weakly: a client goes when its last user lets go. And the one server.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<HashMap<(TypeId, String), WeakClient>>>);
+pub struct Connections {
+    clients: Arc<Mutex<HashMap<(TypeId, String), WeakClient>>>,
+    server: HttpServer,
+}
 
 type WeakClient = Weak<dyn Any + Send + Sync>;
 
 impl Connections {
+    /// No clients yet, and a server that is made like this.
+    pub fn new(server: ServerSettings) -> Self {
+        Connections { clients: Arc::default(), server: HttpServer::new(server) }
+    }
+
+    /// The HTTP server of the process.
+    pub fn server(&self) -> &HttpServer {
+        &self.server
+    }
+
     /// The client of type `T` under `key`, made with `make` if nobody holds one. The key must hold everything that makes two
     /// clients differ (but is never shown: it may hold credentials).
     pub fn shared<T: Any + Send + Sync>(&self, key: &str, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|_, client| client.strong_count() > 0);
         let entry = (TypeId::of::<T>(), key.to_owned());
         if let Some(client) = clients.get(&entry).and_then(Weak::upgrade).and_then(|client| client.downcast::<T>().ok())

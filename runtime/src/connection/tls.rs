@@ -212,13 +212,15 @@ fn decode_pem(text: &str) -> Result<Vec<u8>, String> {
         .map_err(|_| "expected PEM text (-----BEGIN ...) or base64 of it".to_owned())
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM text, at least one.
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| format!("bad PEM: {error}"))?;
     if certificates.is_empty() { Err("no certificate in the PEM text".to_owned()) } else { Ok(certificates) }
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+/// The private key of a PEM text.
+pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| "no private key in the PEM text".to_owned())
 }
 

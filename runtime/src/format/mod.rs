@@ -7,6 +7,7 @@ pub mod delimited;
 pub mod json;
 pub mod json_encoder;
 pub mod line_protocol;
+pub mod ndjson;
 pub mod slots;
 pub mod urlencoded;
 
@@ -31,6 +32,12 @@ pub const BUILTIN: &[FormatType] = &[
         docs: delimited::DOCS,
         decoder: Some(delimited::make_decoder),
         encoder: Some(delimited::make_encoder),
+    },
+    FormatType {
+        name: "ndjson",
+        docs: ndjson::DOCS,
+        decoder: Some(ndjson::make_decoder),
+        encoder: Some(ndjson::make_encoder),
     },
     FormatType {
         name: "urlencoded",

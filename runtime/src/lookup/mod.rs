@@ -1,5 +1,6 @@
 //! Lookup tables: one connector per file. No caching, retries or timeouts here: those are `pipeline`'s.
 
+mod http;
 pub mod key_text;
 pub mod memory;
 pub mod redis;
@@ -21,7 +22,7 @@ use crate::format::slots::Slots;
 use crate::options::Options;
 
 /// The lookup tables that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[LookupType] = &[memory::MEMORY, redis::REDIS, sql::SQL];
+pub const BUILTIN: &[LookupType] = &[http::HTTP, http::HTTPPULL, memory::MEMORY, redis::REDIS, sql::SQL];
 
 /// A kind of lookup table.
 #[derive(Clone)]

@@ -206,6 +206,13 @@ impl JsonSchema for HumanDuration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
+impl ByteSize {
+    /// The number, as far as it can be counted in memory.
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 impl std::str::FromStr for ByteSize {
     type Err = String;
 

@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::sink::Compression;
 use crate::registry::Registry;
-use crate::source::{Ingest, Items, Payload};
+use crate::source::{Ingest, Items, Payload, Request};
 
 /// A payload may not be larger than this once it is decompressed: a few bytes can be made to unpack to anything.
 const MAX_DECOMPRESSED_BYTES: u64 = 64 << 20;
@@ -60,6 +60,9 @@ pub struct StreamDecoder {
     make: MakeDecoder,
     decompression: Option<Compression>,
     stage: Stage,
+    registry: Registry,
+    /// For requests that come in another format than the stream's.
+    others: Vec<(&'static str, Box<dyn Decoder>)>,
     /// For sources that bring rows.
     slots: Slots,
 }
@@ -110,12 +113,15 @@ impl StreamDecoder {
             make,
             decompression: options.decompression,
             stage,
+            registry: registry.clone(),
+            others: Vec::new(),
         })
     }
 
     /// Rows are to have these slots from now on.
     pub fn set_schema(&mut self, schema: Arc<Schema>) {
         self.slots = Slots::new(&schema, &self.fields);
+        self.others.clear();
         if let Stage::One(decoder) = &mut self.stage {
             let args = DecodeArgs { schema: &schema, fields: &self.fields, delimiter: self.delimiter.as_deref() };
             // The arguments were accepted when the stream was built; the schema is not among what can be wrong.
@@ -135,9 +141,27 @@ impl StreamDecoder {
                 metrics.messages_in.add(payloads.len() as u64);
                 metrics.bytes_in.add(payloads.iter().map(|payload| payload.bytes.len() as u64).sum());
                 for payload in payloads {
-                    if let Err(error) = self.payload(&payload, now, &mut rows) {
+                    if let Err(error) = self.payload(&payload, None, now, &mut rows) {
                         metrics.dropped.add(DropReason::Payload, 1);
                         metrics.errors.report(format_args!("can't decode a message of {}: {error}", metrics.stream));
+                    }
+                }
+            }
+            Items::Requests(requests) => {
+                rows.reserve(requests.len());
+                metrics.messages_in.add(requests.len() as u64);
+                metrics.bytes_in.add(requests.iter().map(|request| request.payload.bytes.len() as u64).sum());
+                for Request { payload, format, reply } in requests {
+                    let n_before = rows.len();
+                    match self.payload(&payload, format, now, &mut rows) {
+                        Ok(()) => reply.decoded(rows.len() - n_before),
+                        Err(error) => {
+                            metrics.dropped.add(DropReason::Payload, 1);
+                            metrics
+                                .errors
+                                .report(format_args!("can't decode a message of {}: {error}", metrics.stream));
+                            reply.refused(&error);
+                        }
                     }
                 }
             }
@@ -159,7 +183,14 @@ impl StreamDecoder {
         Batch::per_row(Arc::clone(&self.schema), rows)
     }
 
-    fn payload(&mut self, payload: &Payload, now: Timestamp, rows: &mut Vec<Row>) -> Result<(), FormatError> {
+    /// The rows of one message, in the stream's format or in the one that is named.
+    fn payload(
+        &mut self,
+        payload: &Payload,
+        format: Option<&'static str>,
+        now: Timestamp,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), FormatError> {
         let unpacked;
         let bytes = match self.decompression {
             None => &payload.bytes,
@@ -169,6 +200,9 @@ impl StreamDecoder {
             }
         };
         let meta = payload.meta.as_ref();
+        if let Some(format) = format {
+            return self.other(format)?.decode(bytes, now, meta, rows);
+        }
         match &mut self.stage {
             Stage::One(decoder) => decoder.decode(bytes, now, meta, rows),
             Stage::Two(stages) => {
@@ -184,6 +218,27 @@ impl StreamDecoder {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+impl StreamDecoder {
+    /// The decoder of another format than the stream's, made when it is first wanted.
+    fn other(&mut self, format: &'static str) -> Result<&mut dyn Decoder, FormatError> {
+        let place = match self.others.iter().position(|(known, _)| *known == format) {
+            Some(place) => place,
+            None => {
+                let args =
+                    DecodeArgs { schema: &self.schema, fields: &self.fields, delimiter: self.delimiter.as_deref() };
+                let make = decoder_of(&self.registry, format).map_err(|error| FormatError(error.to_string()))?;
+                let decoder = make(&args).map_err(|error| FormatError(error.to_string()))?;
+                self.others.push((format, decoder));
+                self.others.len() - 1
+            }
+        };
+        match self.others.get_mut(place) {
+            Some((_, decoder)) => Ok(&mut **decoder),
+            None => Err(FormatError(format!("there is no decoder for {format}"))),
         }
     }
 }
@@ -323,6 +378,51 @@ mod tests {
         assert_eq!(metrics.dropped.get(DropReason::Payload), 2);
         let newest = metrics.errors.newest().unwrap();
         assert_eq!(newest.message, "can't decode a message of s: byte 1: not valid UTF-8");
+    }
+
+    #[derive(Debug, Default)]
+    struct Heard(std::sync::Mutex<Vec<String>>);
+
+    impl crate::source::Reply for Heard {
+        fn decoded(&self, n_rows: usize) {
+            self.0.lock().unwrap().push(format!("{n_rows} rows"));
+        }
+
+        fn refused(&self, error: &FormatError) {
+            self.0.lock().unwrap().push(error.to_string());
+        }
+    }
+
+    #[test]
+    fn senders_of_requests_hear_what_became_of_them() {
+        let metrics = metrics();
+        let mut decoder = decoder(&def("json", json!({})), &[("a", ColumnKind::Field)]);
+        let heard = Arc::new(Heard::default());
+        let request = |body: &'static str, format| Request {
+            payload: Payload { bytes: Bytes::from_static(body.as_bytes()), meta: None },
+            format,
+            reply: Arc::clone(&heard) as Arc<dyn crate::source::Reply>,
+        };
+        let requests = vec![
+            request("[{\"a\":1},{\"a\":2}]", None),
+            request("{\"a\":", None),
+            request("a=3", Some("urlencoded")),
+            request("a=4", Some("urlencoded")),
+            request("{}", Some("jsn")),
+        ];
+        let batch = decoder.decode(Ingest { items: Items::Requests(requests), ack: Some(1) }, 0, &metrics);
+        assert_eq!(show(&batch), "{\"a\":1}\n{\"a\":2}\n{\"a\":\"3\"}\n{\"a\":\"4\"}\n");
+        assert_eq!(
+            *heard.0.lock().unwrap(),
+            [
+                "2 rows",
+                "line 1, column 6: expected a value, but the text ends here",
+                "1 rows",
+                "1 rows",
+                "there is no format of type \"jsn\"; did you mean \"json\"?"
+            ]
+        );
+        assert_eq!((metrics.messages_in.get(), metrics.dropped.get(DropReason::Payload)), (5, 2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::connection::http_server::ServerSettings;
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Backpressure, Definitions, LookupTableDef, RuleDef};
 use crate::pipeline::build::{BuiltRule, Named, RuleError, SinkPart, build_rule, build_source, context};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub time_zone: jiff::tz::TimeZone,
     /// What `props(name)` gives.
     pub props: Props,
+    /// The HTTP server that streams and sinks share.
+    pub server: ServerSettings,
 }
 
 impl Settings {
@@ -71,6 +74,7 @@ impl Settings {
             buffer_bytes: Some(DEFAULT_BUFFER_BYTES),
             time_zone: jiff::tz::TimeZone::UTC,
             props: Arc::new(|_| None),
+            server: ServerSettings::default(),
         }
     }
 }
@@ -111,7 +115,7 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let base = ConnectorContext {
             name: "".into(),
-            connections: Connections::default(),
+            connections: Connections::new(settings.server.clone()),
             clock: Arc::clone(&settings.clock),
             tasks: Tasks::default(),
             health: Health::default(),
@@ -459,7 +463,7 @@ impl Engine {
     /// What every rule and connector has counted.
     pub fn samples(&self) -> Samples {
         let state = self.state();
-        let mut samples = Samples::default();
+        let mut samples = Samples { http: self.0.base.connections.server().counts(), ..Samples::default() };
         for entry in state.rules.values() {
             let mut channels = Vec::new();
             if let Some(running) = &entry.running {
@@ -564,6 +568,7 @@ impl Engine {
     /// when `grace` is over is counted as dropped. Returns true if everything was written.
     pub async fn stop(&self, grace: Duration) -> bool {
         let Shared { base, tracker, cut_short, .. } = &*self.0;
+        base.connections.server().drain();
         {
             let mut state = self.state();
             state.is_stopping = true;

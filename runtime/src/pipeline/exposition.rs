@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::connection::http_server::HttpCount;
 use crate::connection::{Health, HealthState};
 use crate::lookup::TableCounts;
 use crate::pipeline::memory::Memory;
@@ -32,6 +33,8 @@ pub struct Samples {
     pub tables: Vec<TableSample>,
     /// Bytes of rows in all channels.
     pub memory: Option<Arc<Memory>>,
+    /// What the server that clients come to has answered.
+    pub http: Vec<HttpCount>,
 }
 
 /// What is known of a lookup table that fills itself.
@@ -81,7 +84,12 @@ impl Collector for Samples {
         self.encode_streams(&mut families)?;
         self.encode_lookups(&mut families)?;
         self.encode_tables(&mut families)?;
-        self.encode_sinks(&mut families)
+        self.encode_sinks(&mut families)?;
+        if self.http.is_empty() {
+            return Ok(());
+        }
+        let answers = self.http.iter().map(|count| (vec![("status", count.status.to_string())], count.n_answers));
+        families.counter("sluice_http_answers", "Answers to clients that push or listen", answers)
     }
 }
 
@@ -446,6 +454,7 @@ mod tests {
                 counts: TableCounts { rows: 3, rows_in: 5, no_key: 1, evicted: 1 },
             }],
             memory: Some(memory),
+            http: vec![HttpCount { status: 200, n_answers: 3 }, HttpCount { status: 429, n_answers: 1 }],
         };
         insta::assert_snapshot!(samples.encode().unwrap());
     }

@@ -8,7 +8,9 @@ mod mqtt;
 mod nop;
 mod points;
 mod rest;
+mod sse;
 mod stdout;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -22,8 +24,18 @@ use crate::format::compression::Compression;
 use crate::options::Options;
 
 /// The sinks that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SinkType] =
-    &[influx::INFLUX, influx2::INFLUX2, log::LOG, memory::MEMORY, mqtt::MQTT, nop::NOP, rest::REST, stdout::STDOUT];
+pub const BUILTIN: &[SinkType] = &[
+    influx::INFLUX,
+    influx2::INFLUX2,
+    log::LOG,
+    memory::MEMORY,
+    mqtt::MQTT,
+    nop::NOP,
+    rest::REST,
+    sse::SSE,
+    stdout::STDOUT,
+    websocket::WEBSOCKET,
+];
 
 /// A kind of sink.
 #[derive(Clone)]

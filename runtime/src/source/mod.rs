@@ -1,9 +1,12 @@
 //! Sources: one connector per file. No retry loops, format code or channels here: those are `pipeline`'s.
 
 pub mod file;
+pub mod httppull;
+pub mod httppush;
 pub mod memory;
 pub mod mqtt;
 pub mod simulator;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +17,12 @@ use sluice_sql::{Object, Timestamp};
 
 use crate::connection::ConnectorContext;
 use crate::error::{ConfigError, ConnectorError};
+use crate::format::FormatError;
 use crate::options::Options;
 
 /// The sources that are built in. A new one is a new file and a line here.
-pub const BUILTIN: &[SourceType] = &[file::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE];
+pub const BUILTIN: &[SourceType] =
+    &[file::TYPE, httppull::TYPE, httppush::TYPE, memory::TYPE, mqtt::TYPE, simulator::TYPE, websocket::TYPE];
 
 /// A kind of source: its name, its config, how it is made.
 #[derive(Clone)]
@@ -96,6 +101,8 @@ pub struct Ingest {
 pub enum Items {
     /// From sources that give `Gives::Payloads`.
     Payloads(Vec<Payload>),
+    /// From sources that give `Gives::Payloads`, and whose senders wait to hear what became of each.
+    Requests(Vec<Request>),
     /// From sources that give `Gives::Rows`.
     Rows(Vec<SourceRow>),
 }
@@ -107,6 +114,26 @@ pub struct Payload {
     pub bytes: Bytes,
     /// What `meta()` reads; only while [`SourceContext::wants_meta`].
     pub meta: Option<Arc<Object>>,
+}
+
+/// A message whose sender waits for an answer.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The message.
+    pub payload: Payload,
+    /// The format of this one, if it is not the stream's.
+    pub format: Option<&'static str>,
+    /// Hears how the message was read. That its rows are safe is for [`Source::ack`] to say.
+    pub reply: Arc<dyn Reply>,
+}
+
+/// Hears how a message was read.
+pub trait Reply: std::fmt::Debug + Send + Sync {
+    /// It came to so many rows.
+    fn decoded(&self, n_rows: usize);
+
+    /// It can't be read, and why.
+    fn refused(&self, error: &FormatError);
 }
 
 /// One row that needs no decoding.
@@ -163,6 +190,10 @@ mod tests {
             match ingest.items {
                 Items::Payloads(payloads) => {
                     texts.extend(payloads.iter().map(|payload| String::from_utf8_lossy(&payload.bytes).into_owned()));
+                }
+                Items::Requests(requests) => {
+                    let text = |request: &Request| String::from_utf8_lossy(&request.payload.bytes).into_owned();
+                    texts.extend(requests.iter().map(text));
                 }
                 Items::Rows(rows) => {
                     for row in rows {

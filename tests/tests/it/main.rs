@@ -9,6 +9,7 @@ mod command;
 mod example;
 mod lookup;
 mod mqtt;
+mod push;
 mod queue;
 mod rules;
 mod services;

@@ -9,6 +9,7 @@ mod idle;
 mod lookup;
 mod measure;
 mod payload;
+mod push;
 mod replay;
 mod rules;
 mod soak;
@@ -44,6 +45,8 @@ enum What {
     W5,
     /// A join with Redis, beside asking it one by one, and with a cache, beside W1.
     W6,
+    /// Rows pushed over HTTP, beside a bare handler and bare decoding.
+    W7,
     /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
     Mqtt,
     /// Memory, size and start of the command with one idle MQTT rule.
@@ -81,6 +84,9 @@ fn main() -> Result<()> {
     }
     if is_all || matches!(what, What::W6) {
         lookup::w6(rounds, messages.unwrap_or(200_000))?;
+    }
+    if is_all || matches!(what, What::W7) {
+        push::w7(rounds, messages.unwrap_or(200_000))?;
     }
     if is_all || matches!(what, What::Mqtt) {
         broker::throughput(rounds, messages.unwrap_or(300_000))?;
