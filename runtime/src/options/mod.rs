@@ -207,12 +207,7 @@ impl JsonSchema for HumanDuration {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// That many.
-    pub const fn new(n_bytes: usize) -> Self {
-        ByteSize(n_bytes as u64)
-    }
-
-    /// The number; no more than this machine can address.
+    /// The number, as far as it can be counted in memory.
     pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }

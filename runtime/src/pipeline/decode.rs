@@ -451,7 +451,7 @@ mod tests {
             *heard.0.lock().unwrap(),
             [
                 "2 rows",
-                "line 1, column 6: unexpected end",
+                "line 1, column 6: expected a value, but the text ends here",
                 "1 rows",
                 "1 rows",
                 "there is no format of type \"jsn\"; did you mean \"json\"?"

@@ -121,6 +121,9 @@ fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
             Err(_) => error.push("metaHeaders", format!("{name:?} is no name of an HTTP header")),
         }
     }
+    if options.body_limit == Some(ByteSize(0)) {
+        error.push("bodyLimit", "must be more than nothing");
+    }
     if options.timeout.is_zero() {
         error.push("timeout", "must be longer than nothing");
     }

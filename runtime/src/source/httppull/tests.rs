@@ -24,7 +24,7 @@ type Shared = Arc<Mutex<Far>>;
 async fn answer(State(far): State<Shared>, request: Request) -> (StatusCode, &'static str) {
     let mut far = far.lock().unwrap();
     let token = request.headers().get("x-token").map_or("", |value| value.to_str().unwrap());
-    let asked = format!("{} {}{token}", request.method(), request.uri());
+    let asked = format!("{} {} {token}", request.method(), request.uri()).trim_end().to_owned();
     far.asked.push(asked);
     let (status, body) = if far.answers.is_empty() { (204, "") } else { far.answers.remove(0) };
     (StatusCode::from_u16(status).unwrap(), body)
@@ -42,7 +42,7 @@ async fn serve(answers: &[(u16, &'static str)]) -> (String, Shared) {
 #[tokio::test]
 async fn once_without_an_interval() {
     let (url, far) = serve(&[(200, "[{\"a\":1}]")]).await;
-    let options = json!({"url": url, "method": "POST", "body": "{}", "headers": {"X-Token": " t"}});
+    let options = json!({"url": url, "method": "POST", "body": "{}", "headers": {"X-Token": "t"}});
     let mut source = build_source(&TYPE, "/rows?x=1", "json", options).unwrap();
     assert_eq!(drain_as_json(&mut *source, 9).await, ["[{\"a\":1}]"]);
     assert_eq!(far.lock().unwrap().asked, ["POST /rows?x=1 t"]);
