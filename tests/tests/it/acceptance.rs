@@ -149,10 +149,15 @@ async fn five_thousand_rules_share_one_subscription_and_get_every_message() {
         restart: Default::default(),
         schedule: None,
         suspend: false,
+        held_with: None,
         origin: Default::default(),
     };
-    let definitions =
-        Definitions { streams: vec![stream], tables: Vec::new(), rules: (0..N_RULES).map(rule).collect() };
+    let definitions = Definitions {
+        streams: vec![stream],
+        tables: Vec::new(),
+        rules: (0..N_RULES).map(rule).collect(),
+        ..Definitions::default()
+    };
     let before = resident_bytes();
     let engine = Engine::new(Settings::new(Registry::builtin()));
     let report = engine.apply(&definitions);

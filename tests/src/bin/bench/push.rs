@@ -213,6 +213,7 @@ async fn engine(port: u16) -> Result<()> {
         streams: vec![stream("s1", "httppush", PATH, s1_fields(), json!({}))],
         tables: Vec::new(),
         rules: vec![rule(W1, "nop")],
+        ..Definitions::default()
     };
     apply(&engine, &definitions)?;
     engine.finished().await;
