@@ -76,7 +76,7 @@ fn binary(value: &Value) -> Result<Value, String> {
         Value::Bytes(_) => Ok(value.clone()),
         Value::String(text) => {
             let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
-            decoded.map(|bytes| Value::bytes(bytes)).map_err(|error| format!("binaryValue is not base64: {error}"))
+            decoded.map(Value::bytes).map_err(|error| format!("binaryValue is not base64: {error}"))
         }
         other => Err(format!("binaryValue is a {}, neither bytes nor base64", other.kind_name())),
     }
