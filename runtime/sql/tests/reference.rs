@@ -46,6 +46,21 @@ fn random() {
     check_all(include_str!("golden/reference/random.jsonl"), 95.0, 97.0);
 }
 
+/// Whatever a statement keeps: a chain that takes over before each row gives what one chain gives.
+#[test]
+fn state_goes_on_in_another_chain() {
+    let texts = [include_str!("golden/reference/recorded.jsonl"), include_str!("golden/reference/random.jsonl")];
+    // A third of them has everything that keeps something.
+    for line in texts.iter().flat_map(|text| text.lines()).step_by(3) {
+        let recorded: Recorded = serde_json::from_str(line).expect("a case is JSON");
+        let one = case(&recorded, StarColumns::All);
+        let many = Case { takes_over: true, ..case(&recorded, StarColumns::All) };
+        if let (Ok(one), Ok(many)) = (one.run(), many.run()) {
+            assert_eq!(many.emitted, one.emitted, "{}: {}", recorded.name, recorded.sql);
+        }
+    }
+}
+
 /// `least` and `least_named` are percents of agreement: by default, and with `starColumns: named`.
 fn check_all(text: &str, least: f64, least_named: f64) {
     let listed = deviations();

@@ -9,6 +9,7 @@ use super::define::{arg, array_value, bool, ex, expected, gives, object_value};
 use super::{Accumulator, EvalError, Function, NullPolicy, Param};
 use crate::expr::sort_order;
 use crate::value::coerce;
+use crate::value::state::StateIo;
 use crate::value::{Object, Value};
 
 /// The aggregates of this file.
@@ -81,6 +82,8 @@ pub(super) trait Fold: Clone + Send + 'static {
     fn join(&mut self, later: &Self) -> Result<bool, EvalError>;
     /// The value so far.
     fn value(&self) -> Result<Value, EvalError>;
+    /// Writes or reads everything that it has seen.
+    fn state(&mut self, io: &mut StateIo);
 }
 
 impl<F: Fold> Accumulator for F {
@@ -102,6 +105,10 @@ impl<F: Fold> Accumulator for F {
 
     fn boxed_clone(&self) -> Box<dyn Accumulator> {
         Box::new(self.clone())
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        Fold::state(self, io);
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -126,6 +133,10 @@ impl Fold for Count {
 
     fn value(&self) -> Result<Value, EvalError> {
         Ok(Value::Int(self.0))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.0);
     }
 }
 
@@ -175,6 +186,13 @@ impl Fold for Sum {
             _ => Value::Float(self.floats + self.ints as f64),
         })
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.n_ints);
+        io.int(&mut self.ints);
+        io.int(&mut self.n_floats);
+        io.float(&mut self.floats);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -197,6 +215,10 @@ impl Fold for Average {
             Value::Float(sum) => Value::Float(sum / n_values as f64),
             other => other,
         })
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        Fold::state(&mut self.0, io);
     }
 }
 
@@ -264,6 +286,10 @@ impl Fold for Extreme {
     fn value(&self) -> Result<Value, EvalError> {
         Ok(self.best.clone())
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.value(&mut self.best);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -285,6 +311,10 @@ impl Fold for Collect {
 
     fn value(&self) -> Result<Value, EvalError> {
         Ok(array_value(self.0.clone()))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.values(&mut self.0);
     }
 }
 
@@ -310,6 +340,10 @@ impl Fold for Merge {
 
     fn value(&self) -> Result<Value, EvalError> {
         Ok(if self.0.is_empty() { Value::Null } else { object_value(self.0.clone()) })
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.object(&mut self.0);
     }
 }
 
@@ -339,6 +373,13 @@ impl Seen {
     /// Adds a value; true if it is new.
     pub fn insert(&mut self, value: &Value) -> bool {
         self.0.insert(Key(value.clone()))
+    }
+
+    /// Writes or reads the values.
+    pub fn state(&mut self, io: &mut StateIo) {
+        let mut values: Vec<Value> = std::mem::take(&mut self.0).into_iter().map(|key| key.0).collect();
+        io.values(&mut values);
+        self.0.extend(values.into_iter().map(Key));
     }
 
     /// True if the value has been added.
@@ -381,6 +422,13 @@ impl Fold for Deduplicate {
             false => self.last.clone().unwrap_or(Value::Null),
         })
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        self.seen.state(io);
+        io.bool(&mut self.all);
+        io.values(&mut self.firsts);
+        io.option(&mut self.last, StateIo::value);
+    }
 }
 
 #[derive(Clone, Default)]
@@ -408,5 +456,9 @@ impl Fold for Last {
 
     fn value(&self) -> Result<Value, EvalError> {
         Ok(if self.0.is_null() { Value::Null } else { self.0.clone() })
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.value(&mut self.0);
     }
 }

@@ -6,6 +6,7 @@ use super::define::{arg, bool, ex, expected, gives};
 use super::{AnalyticFunction, Body, EvalError, Function, Param};
 use crate::expr::EvalContext;
 use crate::value::coerce::{Strictness, to_float, to_int};
+use crate::value::state::StateIo;
 use crate::value::{Type, Value};
 
 /// The functions of this file.
@@ -105,6 +106,10 @@ impl AnalyticFunction for Lag {
         }
         Ok(if result.is_null() { Value::Null } else { result })
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.queue(&mut self.history, Value::default, StateIo::value);
+    }
 }
 
 #[derive(Default)]
@@ -122,6 +127,10 @@ impl AnalyticFunction for Latest {
             (None, default) => default.clone(),
         })
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.option(&mut self.0, StateIo::value);
+    }
 }
 
 /// A value that is watched for changes.
@@ -129,6 +138,11 @@ impl AnalyticFunction for Latest {
 pub(super) struct Watched(Option<Value>);
 
 impl Watched {
+    /// Writes or reads the value.
+    pub fn state(&mut self, io: &mut StateIo) {
+        io.option(&mut self.0, StateIo::value);
+    }
+
     /// True if the value differs from the one before it, which it then replaces.
     pub fn changes(&mut self, value: &Value, ignore_null: bool) -> bool {
         if ignore_null && value.is_null() {
@@ -151,6 +165,10 @@ impl AnalyticFunction for ChangedCol {
         let changes = valid && self.0.changes(value, bool(args, 0)?);
         Ok(if changes && !value.is_null() { value.clone() } else { Value::Null })
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        self.0.state(io);
+    }
 }
 
 #[derive(Default)]
@@ -168,6 +186,10 @@ impl AnalyticFunction for HadChanged {
             }
         }
         Ok(Value::Bool(changed))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.list(&mut self.0, Watched::default, |io, watched| watched.state(io));
     }
 }
 
@@ -220,6 +242,13 @@ impl AnalyticFunction for Running {
             self.running = false;
         }
         Ok(self.state.value.clone().unwrap_or_else(|| self.nothing.clone()))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.state.n_values);
+        io.float(&mut self.state.number);
+        io.option(&mut self.state.value, StateIo::value);
+        io.bool(&mut self.running);
     }
 }
 

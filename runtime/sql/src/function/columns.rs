@@ -6,6 +6,7 @@ use smol_str::{SmolStr, format_smolstr};
 use super::analytic::Watched;
 use super::define::{bool, ex, expected, gives, string};
 use super::{Body, EvalError, Function, MultiColumnFunction, Param};
+use crate::value::state::StateIo;
 use crate::value::{Object, Value};
 
 /// The functions of this file.
@@ -64,6 +65,15 @@ impl MultiColumnFunction for ChangedCols {
             }
         }
         Ok(changes)
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        let mut columns: Vec<(SmolStr, Watched)> = self.0.drain().collect();
+        io.list(&mut columns, Default::default, |io, (name, watched)| {
+            io.text(name);
+            watched.state(io);
+        });
+        self.0.extend(columns);
     }
 }
 

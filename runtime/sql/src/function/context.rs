@@ -5,6 +5,7 @@ use super::define::{arg, ex, expected, gives, text};
 use super::{Body, ContextFn, EvalError, Function, Param, StatefulFunction};
 use crate::expr::EvalContext;
 use crate::value::Value;
+use crate::value::state::StateIo;
 
 /// The functions of this file.
 pub(super) fn functions() -> Vec<Function> {
@@ -87,5 +88,9 @@ impl StatefulFunction for Hits {
 
     fn peek(&self) -> Option<Value> {
         Some(Value::Int(self.value))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.value);
     }
 }

@@ -5,6 +5,7 @@ use super::define::{arg, ex, gives, string};
 use super::{Body, EvalError, Function, Param, StatefulFunction};
 use crate::expr::EvalContext;
 use crate::value::Value;
+use crate::value::state::StateIo;
 
 /// The functions of this file.
 pub(super) fn functions() -> Vec<Function> {
@@ -44,6 +45,10 @@ impl Fold for CountPlusOne {
     fn value(&self) -> Result<Value, EvalError> {
         Ok(Value::Int(self.0 + 1))
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.0);
+    }
 }
 
 #[derive(Default)]
@@ -57,5 +62,9 @@ impl StatefulFunction for WordCount {
             false => text.split(separator).count() as i64,
         };
         Ok(Value::Int(self.0))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.int(&mut self.0);
     }
 }

@@ -31,6 +31,7 @@ use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use crate::expr::EvalContext;
+use crate::value::state::StateIo;
 use crate::value::{Object, Type, Value};
 
 /// Why a value could not be computed. The message is lower case, names the function or operator and the offending value.
@@ -204,6 +205,8 @@ pub trait StatefulFunction: Send {
     fn peek(&self) -> Option<Value> {
         None
     }
+    /// Writes or reads what must survive a restart. Without it there is nothing: what is kept only saves work.
+    fn state(&mut self, _io: &mut StateIo) {}
 }
 
 /// Collects the values of a group.
@@ -217,6 +220,8 @@ pub trait Accumulator: Send {
     fn result(&self) -> Result<Value, EvalError>;
     /// A copy with the same content.
     fn boxed_clone(&self) -> Box<dyn Accumulator>;
+    /// Writes or reads everything that it has seen.
+    fn state(&mut self, io: &mut StateIo);
     /// For `merge` to reach the other one's fields.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -225,12 +230,16 @@ pub trait Accumulator: Send {
 pub trait AnalyticFunction: Send {
     /// The value for a row. `valid` is the outcome of `OVER (WHEN ...)`, true without that clause.
     fn eval(&mut self, args: &[Value], valid: bool, ctx: &mut EvalContext<'_>) -> Result<Value, EvalError>;
+    /// Writes or reads everything that it has seen.
+    fn state(&mut self, io: &mut StateIo);
 }
 
 /// Several columns from one row.
 pub trait MultiColumnFunction: Send {
     /// `names` are the column names of `args`.
     fn eval(&mut self, names: &[SmolStr], args: &[Value]) -> Result<Object, EvalError>;
+    /// Writes or reads everything that it has seen.
+    fn state(&mut self, io: &mut StateIo);
 }
 
 /// All functions by name.

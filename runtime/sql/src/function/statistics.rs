@@ -5,6 +5,7 @@ use super::define::{arg, ex, expected, gives};
 use super::{EvalError, Function, Param};
 use crate::value::Value;
 use crate::value::coerce::{Strictness, to_float};
+use crate::value::state::StateIo;
 
 /// The aggregates of this file.
 pub(super) fn functions() -> Vec<Function> {
@@ -103,6 +104,12 @@ impl Fold for Spread {
         let variance = self.squares / divisor;
         Ok(Value::Float(if self.root { variance.sqrt() } else { variance }))
     }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.float(&mut self.n_values);
+        io.float(&mut self.mean);
+        io.float(&mut self.squares);
+    }
 }
 
 /// Sorted values and p give the percentile, `None` if p is out of range.
@@ -147,6 +154,11 @@ impl Fold for Percentile {
         found
             .map(Value::Float)
             .ok_or_else(|| EvalError(format!("there is no percentile {p} of {} values", sorted.len())))
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.list(&mut self.values, f64::default, StateIo::float);
+        io.option(&mut self.p, StateIo::float);
     }
 }
 
@@ -222,5 +234,13 @@ impl Fold for Median {
             1 => Value::Float(*upper),
             _ => Value::Float((sorted.get(middle - 1).unwrap_or(upper) + upper) / 2.0),
         })
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.list(&mut self.values, f64::default, StateIo::float);
+        io.size(&mut self.n_rows);
+        io.bool(&mut self.whole);
+        io.bool(&mut self.starts_with_null);
+        io.bool(&mut self.has_null);
     }
 }

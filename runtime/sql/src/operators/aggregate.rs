@@ -7,6 +7,7 @@ use super::output::Run;
 use crate::expr::{Args, Expr, Failure, Fields, Scope, eval_args, null_result, with_args};
 use crate::function::{Accumulator, Body, NullPolicy};
 use crate::plan::stages::AggregateCall;
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, Value};
 use std::hash::{BuildHasher, Hasher};
 
@@ -119,6 +120,31 @@ impl Groups {
         }
     }
 
+    /// Writes or reads all groups.
+    pub fn state(&mut self, calls: &[AggregateCall], io: &mut StateIo) {
+        let new = || Group {
+            key: Box::default(),
+            hash: 0,
+            first: Row::default(),
+            accumulators: calls.iter().map(Aggregate::new).collect(),
+        };
+        io.list(&mut self.groups, new, |io, group| {
+            io.key(&mut group.key);
+            io.row(&mut group.first);
+            group.accumulators.iter_mut().for_each(|aggregate| aggregate.state(io));
+        });
+        if io.is_reader() {
+            let Groups { index, groups } = self;
+            index.clear();
+            for group in &mut *groups {
+                group.hash = hash_values(&group.key);
+            }
+            for (group_idx, group) in groups.iter().enumerate() {
+                index.insert_unique(group.hash, group_idx as u32, |idx| groups[*idx as usize].hash);
+            }
+        }
+    }
+
     /// One row per group: the first row's slots, and the aggregates in theirs; with the failure of an aggregate that has no
     /// value. `ts` becomes the rows' time.
     pub fn into_rows(self, calls: &[AggregateCall], ts: Timestamp) -> Vec<(Row, Option<Failure>)> {
@@ -172,6 +198,18 @@ impl Aggregate {
             self.touched = true;
             self.accumulator.update(args).map_err(|error| Box::new(Failure { error, span: call.span }))
         })?
+    }
+
+    fn state(&mut self, io: &mut StateIo) {
+        io.bool(&mut self.touched);
+        if let Some(Seen(seen)) = &mut self.seen {
+            let mut keys: Vec<Box<[Value]>> = seen.drain().collect();
+            io.list(&mut keys, Box::default, StateIo::key);
+            for key in keys {
+                seen.insert_unique(hash_values(&key), key, |known| hash_values(known));
+            }
+        }
+        self.accumulator.state(io);
     }
 
     fn result(&self, call: &AggregateCall) -> Result<Value, crate::function::EvalError> {
@@ -228,6 +266,25 @@ impl<T> Default for ByKey<T> {
 }
 
 impl<T> ByKey<T> {
+    /// Writes or reads all entries; `new` makes one to read into.
+    pub fn state(&mut self, io: &mut StateIo, new: impl Fn() -> T, each: impl Fn(&mut StateIo, &mut T)) {
+        let ByKey { index, entries } = self;
+        io.list(
+            entries,
+            || (Box::default(), new()),
+            |io, (key, entry)| {
+                io.key(key);
+                each(io, entry);
+            },
+        );
+        if io.is_reader() {
+            index.clear();
+            for (entry_idx, (key, _)) in entries.iter().enumerate() {
+                index.insert_unique(hash_values(key), entry_idx as u32, |idx| hash_values(&entries[*idx as usize].0));
+            }
+        }
+    }
+
     /// What belongs to the key, made if it is new.
     pub fn get_or_insert_with(&mut self, key: &[Value], new: impl FnOnce() -> T) -> &mut T {
         let hash = hash_values(key);

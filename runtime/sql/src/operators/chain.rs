@@ -22,21 +22,21 @@ use crate::value::{Batch, Emissions, Row, Schema, Timestamp, Value, WindowRange}
 /// else it is the input of lookup join 0: ask [`lookup_keys`](Self::lookup_keys), fetch, call
 /// [`lookup_join`](Self::lookup_join), whose output is the input of the next lookup join, or final after the last.
 pub struct Chain {
-    plan: RulePlan,
+    pub(super) plan: RulePlan,
     /// The plan's own stages; or a copy whose first expressions read rows as they come, if those have another layout.
-    stages: Arc<Stages>,
+    pub(super) stages: Arc<Stages>,
     /// Per input: where each of its slots is in the rows that are pushed.
-    gather: Vec<Vec<usize>>,
+    pub(super) gather: Vec<Vec<usize>>,
     /// What can be done with rows where they are, before they are copied.
-    in_place: InPlace,
+    pub(super) in_place: InPlace,
     /// The schema of rows between lookups.
     wide: Arc<Schema>,
-    work: Work,
+    pub(super) work: Work,
 }
 
 /// How far rows get without being copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InPlace {
+pub(super) enum InPlace {
     /// Not at all: they are merged, held back or extended first.
     Nothing,
     /// Through `WHERE`.
@@ -47,16 +47,23 @@ enum InPlace {
     Project,
 }
 
+impl InPlace {
+    /// True if rows that are held back stay in their batches.
+    pub fn holds_batches(self) -> bool {
+        self != InPlace::Nothing
+    }
+}
+
 /// The state of a chain.
-struct Work {
-    states: Vec<Box<dyn StatefulFunction>>,
-    multi_columns: Vec<Box<dyn MultiColumnFunction>>,
-    watermark: Option<Watermark>,
-    compute: Compute,
-    trigger: DedupTrigger,
-    window: Option<Window>,
+pub(super) struct Work {
+    pub(super) states: Vec<Box<dyn StatefulFunction>>,
+    pub(super) multi_columns: Vec<Box<dyn MultiColumnFunction>>,
+    pub(super) watermark: Option<Watermark>,
+    pub(super) compute: Compute,
+    pub(super) trigger: DedupTrigger,
+    pub(super) window: Option<Window>,
     /// The rows of scan tables, by input.
-    tables: Vec<VecDeque<Row>>,
+    pub(super) tables: Vec<VecDeque<Row>>,
     ended: Vec<bool>,
     flushed: bool,
 }

@@ -6,6 +6,7 @@ use super::output::Run;
 use crate::expr::{Failure, Fields, eval_args};
 use crate::function::{AnalyticFunction, Body};
 use crate::plan::stages::{AnalyticCall, Computed, ComputedKind};
+use crate::value::state::StateIo;
 use crate::value::{Row, Value};
 
 /// The state of the computed columns: per column and partition one analytic function.
@@ -18,6 +19,12 @@ impl Compute {
     /// A state without history.
     pub fn new(computed: &[Computed]) -> Self {
         Compute { partitions: computed.iter().map(|_| ByKey::default()).collect() }
+    }
+
+    /// Writes or reads what the call in column `idx` has seen, partition by partition.
+    pub fn state(&mut self, idx: usize, call: &AnalyticCall, io: &mut StateIo) {
+        let Some(partitions) = self.partitions.get_mut(idx) else { return };
+        partitions.state(io, || new_function(call), |io, function| function.state(io));
     }
 
     /// Adds the columns to a row.
@@ -43,6 +50,13 @@ impl Compute {
     }
 }
 
+fn new_function(call: &AnalyticCall) -> Box<dyn AnalyticFunction> {
+    match call.function.body {
+        Body::Analytic(new) => new(),
+        _ => unreachable!("the planner makes analytic calls of analytic functions"),
+    }
+}
+
 fn analytic(
     call: &AnalyticCall,
     partitions: &mut ByKey<Box<dyn AnalyticFunction>>,
@@ -58,9 +72,6 @@ fn analytic(
         Some(when) => when.eval(fields, scope).is_ok_and(|value| !matches!(*value, Value::Bool(false))),
         None => true,
     };
-    let function = partitions.get_or_insert_with(&key, || match call.function.body {
-        Body::Analytic(new) => new(),
-        _ => unreachable!("the planner makes analytic calls of analytic functions"),
-    });
+    let function = partitions.get_or_insert_with(&key, || new_function(call));
     function.eval(&args, valid, &mut scope.ctx).map_err(|error| Box::new(Failure { error, span: call.span }))
 }

@@ -4,7 +4,7 @@
 //! hands the results to the sinks.
 //!
 //! [`Chain`] takes rows through the stages of the plan in their order; each file here is one stage:
-//! `watermark` → `compute` → (filter) → `window` → `join` → `lookup` → `tail` (with `aggregate`).
+//! `watermark` → `compute` → (filter) → `window` → `join` → `lookup` → `tail` (with `aggregate`). What they keep is written and read by `state`.
 
 mod aggregate;
 mod chain;
@@ -13,6 +13,7 @@ mod input;
 mod join;
 mod lookup;
 mod output;
+mod state;
 mod tail;
 mod trigger;
 mod watermark;
@@ -20,3 +21,4 @@ mod window;
 
 pub use chain::Chain;
 pub use lookup::{LookupAnswer, LookupKey, LookupRequest};
+pub use state::{ChainState, Restored};

@@ -5,6 +5,7 @@ use super::output::Run;
 use crate::expr::{Expr, Failure, Fields};
 use crate::function::EvalError;
 use crate::plan::stages::TriggerStage;
+use crate::value::state::StateIo;
 use crate::value::{Object, Row, Timestamp, Value};
 
 /// The rows that wait, and the time that earlier rows have covered.
@@ -47,6 +48,21 @@ impl DedupTrigger {
             // Whoever ends before it is over, too.
             self.release(stage, place + 1, i64::MIN, released);
         }
+    }
+
+    /// Writes or reads the rows that wait and what was covered.
+    pub fn state(&mut self, io: &mut StateIo) {
+        let new = || Waiting { start: 0, end: 0, now: 0, due: 0, row: Row::default() };
+        io.list(&mut self.waiting, new, |io, waiting| {
+            for time in [&mut waiting.start, &mut waiting.end, &mut waiting.now, &mut waiting.due] {
+                io.int(time);
+            }
+            io.row(&mut waiting.row);
+        });
+        io.list(&mut self.covered, Default::default, |io, (from, to)| {
+            io.int(from);
+            io.int(to);
+        });
     }
 
     /// When the clock is of interest next.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::value::{Batch, Row, Timestamp};
+use crate::value::state::StateIo;
+use crate::value::{Batch, Row, Timestamp, Value};
 
 /// How many rows are held back at most. Beyond that the oldest go on, and what is older than they comes late: a stream that
 /// is silent must not fill the memory with the rows of another.
@@ -196,6 +197,73 @@ impl Watermark {
             input.idle = true;
             input.ended = true;
         }
+    }
+
+    /// Writes or reads how far each stream has come, and the rows that are held back. They are written with the slots of the
+    /// plan; `places` tells where these are in batches, if rows wait there.
+    pub fn state(&mut self, places: Option<&[usize]>, io: &mut StateIo) {
+        io.time(&mut self.started);
+        io.int(&mut self.current);
+        let new = || InputTime { newest: Timestamp::MIN, seen: None, idle: false, ended: false };
+        let n_inputs = self.inputs.len();
+        let counts: Vec<bool> = self.inputs.iter().map(|input| !input.ended).collect();
+        io.list(&mut self.inputs, new, |io, input| {
+            io.int(&mut input.newest);
+            io.time(&mut input.seen);
+            io.bool(&mut input.idle);
+        });
+        if io.is_reader() {
+            if self.inputs.len() != n_inputs {
+                io.fail();
+            }
+            // A stream that had ended begins again where it stood.
+            for (input, counts) in self.inputs.iter_mut().zip(counts) {
+                input.ended = !counts;
+                input.idle |= input.ended;
+            }
+        }
+        if io.is_reader() {
+            let mut rows = Vec::new();
+            io.list(&mut rows, Default::default, StateIo::held);
+            self.hold_again(rows, places);
+        } else {
+            let mut rows = self.held.iter().filter_map(|held| self.held_row(held, places)).collect();
+            io.list(&mut rows, Default::default, StateIo::held);
+        }
+    }
+
+    /// A row that waits, with the slots of the plan.
+    fn held_row(&self, held: &Held, places: Option<&[usize]>) -> Option<(usize, Row)> {
+        match &held.row {
+            HeldRow::Own(input, row) => Some((*input, row.clone())),
+            HeldRow::In(number, row_idx) => {
+                let (batch, _) = self.batches.get(usize::try_from(number - self.first_batch).ok()?)?;
+                let row = batch.rows.get(*row_idx as usize)?;
+                let values = places.unwrap_or_default().iter().map(|place| row.get(*place).clone()).collect();
+                Some((0, Row { ts: held.ts, values }))
+            }
+        }
+    }
+
+    fn hold_again(&mut self, rows: Vec<(usize, Row)>, places: Option<&[usize]>) {
+        let Some(places) = places else {
+            self.held =
+                rows.into_iter().map(|(input, row)| Held { ts: row.ts, row: HeldRow::Own(input, row) }).collect();
+            return;
+        };
+        let n_slots = places.iter().max().map_or(0, |last| last + 1);
+        let mut batch = Vec::with_capacity(rows.len());
+        for (row_idx, (_, row)) in rows.into_iter().enumerate() {
+            let place = HeldRow::In(self.first_batch, u32::try_from(row_idx).unwrap_or(u32::MAX));
+            self.held.push_back(Held { ts: row.ts, row: place });
+            let mut values = vec![Value::Missing; n_slots];
+            for (value, place) in row.values.into_iter().zip(places) {
+                values[*place] = value;
+            }
+            batch.push(Row { ts: row.ts, values });
+        }
+        let n_held = batch.len();
+        self.batches.push_back((Arc::new(Batch::per_row(Arc::default(), batch)), n_held));
     }
 
     /// Lets everything out.

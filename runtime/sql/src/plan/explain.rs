@@ -11,6 +11,18 @@ use crate::expr::Expr;
 use crate::sql::ast::JoinKind;
 use crate::value::{ColumnKind, Schema};
 
+/// What the operators that keep something do, as text.
+pub(crate) struct StateTexts {
+    /// The watermark.
+    pub watermark: Option<String>,
+    /// One per computed column.
+    pub computed: Vec<String>,
+    /// `dedup_trigger`.
+    pub trigger: Option<String>,
+    /// The window, with the accumulators that it keeps.
+    pub window: Option<String>,
+}
+
 impl RulePlan {
     /// The plan as indented text: the result on top, what it is made of below, with what was pushed down where.
     pub fn explain(&self) -> String {
@@ -37,6 +49,34 @@ impl RulePlan {
         }
         hasher.write(format!("{:?}", self.stages.options).as_bytes());
         hasher.finish()
+    }
+
+    /// What the operators that keep something do, as text.
+    pub(crate) fn state_texts(&self) -> StateTexts {
+        let Stages { options, computed, filter, trigger, window, .. } = &*self.stages;
+        let lines = self.lines();
+        let line = |idx: usize| lines.get(idx).cloned().unwrap_or_default();
+        let n_inputs = self.inputs.len();
+        let first_computed = n_inputs + usize::from(options.event_time);
+        let sources: Vec<&str> = self.inputs.iter().map(|input| input.source.as_str()).collect();
+        let trigger_idx = first_computed + computed.len() + usize::from(filter.is_some());
+        let window_idx = trigger_idx + usize::from(trigger.is_some());
+        let window = window.as_ref().map(|window| {
+            let variant = (options.event_time, options.sliding_v2, options.sliding_twice);
+            let mut text = format!("{} {variant:?}", line(window_idx));
+            if window.incremental {
+                // Its accumulators belong to it.
+                text.extend(lines.iter().filter(|line| line.starts_with("Aggregate ")).cloned());
+            }
+            text.push_str(&sources.join(","));
+            text
+        });
+        StateTexts {
+            watermark: options.event_time.then(|| format!("{} {}", line(n_inputs), sources.join(","))),
+            trigger: trigger.as_ref().map(|_| line(trigger_idx)),
+            computed: (0..computed.len()).map(|idx| line(first_computed + idx)).collect(),
+            window,
+        }
     }
 
     /// One line per stage, in the order in which rows go through them.
@@ -197,7 +237,8 @@ impl RulePlan {
         expr.text(&|slot| self.slot(slot))
     }
 
-    fn slot(&self, slot: usize) -> String {
+    /// The name of a slot.
+    pub(crate) fn slot(&self, slot: usize) -> String {
         match self.stages.slots.get(slot) {
             Some(SlotName { source: Some(source), name }) => format!("{source}.{name}"),
             Some(SlotName { source: None, name }) => name.to_string(),

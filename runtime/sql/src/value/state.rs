@@ -335,7 +335,7 @@ impl StateIo {
             5 => Value::Uint(read(self, Self::uint)),
             6 => Value::Float(read(self, Self::float)),
             7 => Value::String(read(self, Self::text)),
-            8 => Value::Bytes(Arc::new(read(self, Self::bytes))),
+            8 => Value::bytes(read(self, Self::bytes)),
             9 => match read(self, Self::text).parse::<jiff::Zoned>() {
                 Ok(zoned) => Value::Datetime(Arc::new(zoned)),
                 Err(_) => {
@@ -427,7 +427,7 @@ mod tests {
             Value::Float(0.1),
             Value::string(""),
             Value::string("a longer text that does not fit into its handle, ünïcode"),
-            Value::Bytes(Arc::new(Bytes::from_static(&[0, 255]))),
+            Value::bytes(Bytes::from_static(&[0, 255])),
             Value::Datetime(Arc::new(zoned)),
             Value::Array(Arc::new(vec![Value::Int(1), Value::string("x")])),
             Value::Object(Arc::new(object)),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use sluice_sql::expr::{Report, RuleContext};
 use sluice_sql::function::Registry;
-use sluice_sql::operators::{Chain, LookupAnswer};
+use sluice_sql::operators::{Chain, ChainState, LookupAnswer};
 use sluice_sql::plan::{Catalog, InputPlan, RuleOptions, RulePlan, SourceDef, SourceKind, plan_rule};
 use sluice_sql::sql::ast::{Create, Field, FieldType, SourceKeyword, Statement};
 use sluice_sql::sql::{SqlErrors, parse_statement};
+use sluice_sql::value::state::StateIo;
 use sluice_sql::{Batch, Column, ColumnKind, Emissions, Object, Row, Schema, Timestamp, Value};
 
 /// Emissions, each a list of rows.
@@ -58,6 +59,8 @@ pub struct Case {
     pub end: bool,
     /// Rows come as those of a shared stream do: with slots that the rule does not read, and its own in another order.
     pub shared: bool,
+    /// Before each row, another chain takes over with the state of the one before.
+    pub takes_over: bool,
 }
 
 /// Where slot `slot` of a rule's `n_slots` is in the rows of a shared stream.
@@ -134,6 +137,7 @@ impl Case {
             .collect();
         let mut runner = Runner {
             chain: Chain::new(&plan, &slots),
+            slots: &slots,
             ctx: context(self.start),
             emitted: Vec::new(),
             case: self,
@@ -147,6 +151,7 @@ impl Case {
 
 struct Runner<'a> {
     chain: Chain,
+    slots: &'a [Vec<usize>],
     ctx: RuleContext,
     emitted: Emitted,
     case: &'a Case,
@@ -165,6 +170,9 @@ impl Runner<'_> {
         for arrival in &case.arrivals {
             if !case.options.event_time {
                 self.tick(arrival.ts);
+            }
+            if case.takes_over {
+                self.take_over();
             }
             for (input_idx, input) in self.plan.inputs.iter().enumerate() {
                 if input.source == arrival.stream {
@@ -188,6 +196,19 @@ impl Runner<'_> {
                 self.take(out);
             }
         }
+    }
+
+    /// A restart: state to bytes and back, into a chain without history.
+    fn take_over(&mut self) {
+        let mut io = StateIo::writer();
+        self.chain.save().state(&mut io);
+        let mut io = StateIo::reader(io.into_bytes());
+        let mut state = ChainState::default();
+        state.state(&mut io);
+        assert!(io.is_complete(), "the state can be read back");
+        self.chain = Chain::new(self.plan, self.slots);
+        let restored = self.chain.restore(&state);
+        assert!(restored.lost.is_empty() && restored.fresh.is_empty(), "{restored:?}");
     }
 
     fn tick(&mut self, time: Timestamp) {

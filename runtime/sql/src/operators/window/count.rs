@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Fired, Held};
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, WindowRange};
 
 /// Sends the last `length` rows after every `interval` rows, as soon as there are so many.
@@ -16,6 +17,12 @@ pub(in crate::operators) struct CountWindow {
 impl CountWindow {
     pub fn new(length: usize, interval: usize) -> Self {
         CountWindow { length, interval, rows: VecDeque::new(), n_since: 0 }
+    }
+
+    /// Writes or reads the rows.
+    pub fn state(&mut self, io: &mut StateIo) {
+        io.queue(&mut self.rows, Default::default, StateIo::held);
+        io.size(&mut self.n_since);
     }
 
     pub fn insert(&mut self, input: usize, row: Row, now: Timestamp, fired: &mut Vec<Fired>) {

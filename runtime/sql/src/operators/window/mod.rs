@@ -13,7 +13,8 @@ mod time;
 use super::aggregate::Groups;
 use super::output::Run;
 use crate::plan::RuleOptions;
-use crate::plan::stages::{WindowKind, WindowStage};
+use crate::plan::stages::{Stages, WindowKind, WindowStage};
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, WindowRange};
 
 /// A row of an input.
@@ -109,6 +110,17 @@ impl Window {
             Window::Sliding(window) => window.advance(time, fired),
             Window::Session(window) => window.advance(time, run, fired),
             Window::Count(_) | Window::State(_) => {}
+        }
+    }
+
+    /// Writes or reads what it holds.
+    pub fn state(&mut self, stages: &Stages, io: &mut StateIo) {
+        match self {
+            Window::Time(window) => window.state(&stages.tail.aggregates, io),
+            Window::Sliding(window) => window.state(io),
+            Window::Session(window) => window.state(io),
+            Window::Count(window) => window.state(io),
+            Window::State(window) => window.state(io),
         }
     }
 

@@ -6,6 +6,7 @@ use super::align::first_boundary;
 use super::{Fired, Held};
 use crate::operators::output::Run;
 use crate::sql::ast::TimeUnit;
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, WindowRange};
 
 /// A session window: it ends when no row has come for longer than `timeout`, or at an aligned tick (one every `max_length`)
@@ -104,6 +105,13 @@ impl SessionWindow {
         let Some((_, first)) = rows.first() else { return };
         let start = if self.event_time { cut.unwrap_or(first.ts) } else { first.ts };
         fired.push(Fired::Rows(rows, WindowRange { start, end, trigger: end }));
+    }
+
+    /// Writes or reads the open session.
+    pub fn state(&mut self, io: &mut StateIo) {
+        io.queue(&mut self.rows, Default::default, StateIo::held);
+        io.time(&mut self.cut);
+        io.time(&mut self.tick);
     }
 
     pub fn next_timer(&self) -> Option<Timestamp> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Fired, Held};
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, WindowRange};
 
 /// A sliding window.
@@ -125,6 +126,19 @@ impl SlidingWindow {
         let start = oldest.saturating_sub(self.length);
         let n_old = self.rows.partition_point(|(_, row)| row.ts < start);
         self.rows.drain(..n_old);
+    }
+
+    /// Writes or reads the rows and the triggers that wait.
+    pub fn state(&mut self, io: &mut StateIo) {
+        io.queue(&mut self.rows, Default::default, StateIo::held);
+        io.queue(
+            &mut self.pending,
+            || Pending { trigger: 0, settled: false },
+            |io, pending| {
+                io.int(&mut pending.trigger);
+                io.bool(&mut pending.settled);
+            },
+        );
     }
 
     pub fn next_timer(&self) -> Option<Timestamp> {

@@ -5,6 +5,7 @@ use crate::expr::{Fields, eval_args};
 use crate::operators::aggregate::ByKey;
 use crate::operators::output::Run;
 use crate::plan::stages::WindowKind;
+use crate::value::state::StateIo;
 use crate::value::{Row, WindowRange};
 
 /// State windows, one per partition. A partition without an open window holds nothing.
@@ -14,6 +15,11 @@ pub(in crate::operators) struct StateWindow {
 }
 
 impl StateWindow {
+    /// Writes or reads the open windows.
+    pub fn state(&mut self, io: &mut StateIo) {
+        self.partitions.state(io, Vec::new, |io, held| io.list(held, Default::default, StateIo::held));
+    }
+
     pub fn insert(&mut self, input: usize, row: Row, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
         let stages = run.stages;
         let Some(stage) = &stages.window else { return };

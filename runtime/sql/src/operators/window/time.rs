@@ -10,7 +10,9 @@ use super::{Fired, Held};
 use crate::expr::Fields;
 use crate::operators::aggregate::Groups;
 use crate::operators::output::Run;
+use crate::plan::stages::AggregateCall;
 use crate::sql::ast::TimeUnit;
+use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, WindowRange};
 
 /// How many empty windows in a row are sent. A clock or a timestamp that jumps ahead must not flood the sinks.
@@ -160,6 +162,21 @@ impl TimeWindow {
             panes.current.add(&tail.group_by, &tail.aggregates, Fields::of(row), first, &mut run.scope(ts, window));
         if let Err(failure) = outcome {
             run.fail(&failure, Some(row));
+        }
+    }
+
+    /// Writes or reads the boundaries and what is held.
+    pub fn state(&mut self, calls: &[AggregateCall], io: &mut StateIo) {
+        io.time(&mut self.boundary);
+        io.int(&mut self.previous);
+        match &mut self.content {
+            Content::Rows(rows) => io.queue(rows, Default::default, StateIo::held),
+            Content::Panes(Panes { current, front, back, back_sum, .. }) => {
+                current.state(calls, io);
+                io.list(front, Groups::default, |io, groups| groups.state(calls, io));
+                io.list(back, Groups::default, |io, groups| groups.state(calls, io));
+                back_sum.state(calls, io);
+            }
         }
     }
 
