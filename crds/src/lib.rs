@@ -18,7 +18,8 @@ pub use duration::{Duration, DurationError};
 pub use lookup_table::{CacheSpec, LookupTable, LookupTableSpec, LookupTableStatus, OnError, TableKind};
 pub use rule::{
     Backpressure, CronRange, OptimizeControl, OptimizeRule, PlanOptimizeStrategy, PodBinding, RestartStrategy, Rule,
-    RuleErrorPolicy, RuleOptions, RuleSpec, RuleState, RuleStatus, Sink, StarColumns, WindowOption, WindowVersion,
+    RuleErrorPolicy, RuleOptions, RuleSpec, RuleState, RuleStatus, Sink, StarColumns, StatePolicy, WindowOption,
+    WindowVersion,
 };
 pub use runtime::{HttpPush, PodStatus, Runtime, RuntimeSpec, RuntimeStatus, ServiceType, Storage, TlsSecret};
 pub use stream::{Stream, StreamSpec, StreamStatus};

@@ -177,6 +177,9 @@ pub struct RuleOptions {
     /// Time between two checkpoints, for qos 1 and 2. Default 300s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<Duration>,
+    /// What happens to the state of qos 1 and 2 when the statement changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_on_change: Option<StatePolicy>,
     /// What happens after the rule has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_strategy: Option<RestartStrategy>,
@@ -301,6 +304,19 @@ pub enum Backpressure {
     DropNewest,
     /// They wait on disk, before each sink.
     Spill,
+}
+
+/// What happens to state when the statement has changed: keep what matches, reset all, or refuse to start. Default keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StatePolicy {
+    /// Operators that are the same go on with what they had.
+    #[default]
+    Keep,
+    /// All begin empty.
+    Reset,
+    /// The rule does not start.
+    Refuse,
 }
 
 /// What happens after a rule has failed: it is started again after a pause that grows.

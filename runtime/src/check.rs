@@ -14,10 +14,10 @@ use sluice_sql::value::{Column, ColumnKind, Type};
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Definitions, LookupTableDef, Origin, RuleDef, StreamDef};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::{ConfigError, ConfigProblem};
 use crate::manifest::Manifests;
-use crate::pipeline::build::{Named, RuleError, build_rule};
+use crate::pipeline::build::{Named, RuleError, build_rule, limits};
 use crate::pipeline::decode::{SourceOptions, StreamDecoder};
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics};
@@ -59,12 +59,7 @@ pub fn check(definitions: &Definitions, registry: &Registry) -> Vec<Diagnostic> 
 
 /// Rule options that this runtime does not act on yet, with what it says of them. The one place where they are listed.
 pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
-    let asked = [
-        ("debug", options.debug == Some(true)),
-        ("concurrency", options.concurrency.is_some_and(|n| n > 1)),
-        ("qos", options.qos.is_some_and(|qos| qos > 0)),
-        ("checkpointInterval", options.checkpoint_interval.is_some()),
-    ];
+    let asked = [("debug", options.debug == Some(true)), ("concurrency", options.concurrency.is_some_and(|n| n > 1))];
     let message = "not supported yet; remove it to run without";
     asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, message)).collect()
 }
@@ -262,6 +257,10 @@ impl<'a> Checker<'a> {
         // The engine's own verdict decides; taken apart below, so that each error is shown where it was made.
         let output = match build_rule(rule, &self.named, self.registry, &self.ctx) {
             Ok(built) => {
+                for limit in limits(rule, &built.streams, &built.plan, self.registry) {
+                    let warning = rule.origin.problem("spec.options.qos", limit.text);
+                    self.add(warning.with_severity(Severity::Warning));
+                }
                 joined.extend(built.plan.lookups.iter().map(|lookup| lookup.table.to_string()));
                 return;
             }
@@ -271,7 +270,7 @@ impl<'a> Checker<'a> {
                 }
                 Arc::new(Schema::default())
             }
-            Err(RuleError::Config(_)) => self.lookups(rule, joined),
+            Err(RuleError::Config(_) | RuleError::NoState(_) | RuleError::State(_)) => self.lookups(rule, joined),
         };
         self.sinks(rule, &output);
     }

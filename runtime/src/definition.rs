@@ -32,6 +32,9 @@ pub struct Origin {
 /// Batches that a channel of a rule holds unless it says otherwise.
 pub const DEFAULT_BUFFER_BATCHES: usize = 64;
 
+/// Time between two checkpoints unless the rule says otherwise.
+pub const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Limit for one lookup unless the table says otherwise.
 pub const DEFAULT_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -206,6 +209,8 @@ pub struct RuleDef {
     pub restart: RestartPolicy,
     /// When it runs; `None`: always.
     pub schedule: Option<Schedule>,
+    /// What it promises for its rows.
+    pub delivery: Delivery,
     /// Defined, but not to run.
     pub suspend: bool,
     /// What it refers to, if that is not what everybody else refers to: the definitions that it was last good with.
@@ -226,6 +231,42 @@ pub enum Backpressure {
     DropNewest,
     /// They wait on disk, before each sink.
     Spill,
+}
+
+/// What a rule promises for its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// 0 at most once, 1 at least once, 2 exactly once in state and in sinks that can.
+    pub qos: u8,
+    /// Time between two checkpoints, for 1 and 2.
+    pub checkpoint_interval: Duration,
+    /// What happens to state when the rule has changed.
+    pub on_change: OnStateChange,
+}
+
+impl Delivery {
+    /// True if the rule keeps state on the volume.
+    pub fn is_durable(&self) -> bool {
+        self.qos > 0
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Delivery { qos: 0, checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL, on_change: OnStateChange::default() }
+    }
+}
+
+/// What happens to the state of a rule whose statement has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStateChange {
+    /// Operators that are the same go on with what they had, the others begin empty.
+    #[default]
+    Keep,
+    /// All begin empty.
+    Reset,
+    /// The rule does not start.
+    Refuse,
 }
 
 /// One sink of a rule.

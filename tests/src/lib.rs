@@ -5,6 +5,7 @@
 //! what to do; it is never skipped.
 
 pub mod cluster;
+pub mod faults;
 pub mod image;
 pub mod mqtt;
 pub mod parts_list;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice::connection::http_server::{ServerSettings, TlsFiles};
 use sluice::options::{ByteSize, HumanDuration};
+use sluice::state::SyncPolicy;
 
 /// What the process says when it ends.
 pub mod exit {
@@ -109,12 +110,19 @@ struct RunArguments {
     /// A file with the token that the HTTP server wants (`Authorization: Bearer`), but for health and readiness
     #[arg(long, value_name = "FILE", requires = "http")]
     http_token_file: Option<PathBuf>,
+    /// A folder for what must survive a crash: checkpoints and journals of rules with `qos` 1 and 2, queues of sinks
+    #[arg(long, value_name = "DIR", env = "SLUICE_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// When what is written there is made safe against a loss of power: `always`, before it is acknowledged, or at most so
+    /// much later, which spares flash memory
+    #[arg(long, value_name = "always|TIME", default_value = "always", value_parser = sync_policy)]
+    state_sync: SyncPolicy,
+    /// Bytes that the journal of a stream may take before its source has to wait
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    journal_bytes: u64,
     /// How long a stop may take to write what is on its way
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     grace: Duration,
-    /// A folder that survives a restart: queues of sinks are kept there
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
     /// How much memory rows may take in the channels of all rules together
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
     buffer_memory: u64,
@@ -239,6 +247,15 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<HumanDuration>().map(|duration| duration.0).map_err(|error| error.to_string())
+}
+
+fn sync_policy(text: &str) -> Result<SyncPolicy, String> {
+    match text {
+        "always" => Ok(SyncPolicy::Always),
+        interval => {
+            duration(interval).map(SyncPolicy::Interval).map_err(|error| format!("`always` or a time: {error}"))
+        }
+    }
 }
 
 /// Does what the arguments say; gives the exit code.

@@ -9,7 +9,8 @@ use sluice::diagnostic::Diagnostic;
 use sluice::manifest::{self, Manifests};
 use sluice::pipeline::{ApplyReport, Engine, RuleState, Settings};
 use sluice::server::{TokenFile, serve};
-use sluice::state::{StateVolume, SyncPolicy};
+use sluice::state::StateStore;
+use sluice::state::journal::Limits;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -43,16 +44,14 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
         bail!("there is no Rule in these files");
     }
 
-    let state = match &arguments.state_dir {
-        Some(dir) => Some(StateVolume::open(dir, SyncPolicy::Always).context("the state folder can't be used")?),
-        None => None,
-    };
-    let settings = Settings {
-        buffer_bytes: Some(arguments.buffer_memory),
-        state,
-        server: arguments.push.settings(),
-        ..settings(registry, &arguments.files)
-    };
+    let mut settings = settings(registry, &arguments.files);
+    settings.server = arguments.push.settings();
+    settings.buffer_bytes = Some(arguments.buffer_memory);
+    if let Some(dir) = &arguments.state_dir {
+        let limits = Limits { max_bytes: arguments.journal_bytes, ..Limits::default() };
+        let store = StateStore::open(dir, arguments.state_sync, limits);
+        settings.state = Some(store.context("the state folder can't be used")?);
+    }
     let engine = Engine::new(settings);
     let (servers, stop_servers) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = arguments.http {

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sluice_sql::{Object, Value};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Connections;
 use super::topic::TopicFilter;
+use crate::definition::{SinkDef, StreamDef};
 
 /// What a row means to a table that is kept from it. Plain streams take all kinds alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,22 @@ pub struct MemoryMessage {
     pub topic: Arc<str>,
     /// At least one, in order.
     pub rows: Arc<[MemoryRow]>,
+    /// Dropped when the reader has the rows safe; then the writer need not keep them.
+    pub held: Held,
+}
+
+/// Kept by everybody who still answers for rows on the bus.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    _answers: Option<Arc<DropGuard>>,
+}
+
+impl Held {
+    /// For rows that are to be followed, and what is cancelled when nobody has to answer for them any more.
+    pub fn new() -> (Self, CancellationToken) {
+        let token = CancellationToken::new();
+        (Held { _answers: Some(Arc::new(token.clone().drop_guard())) }, token)
+    }
 }
 
 /// The bus. One per process: [`MemoryBus::of`].
@@ -97,6 +115,11 @@ impl MemoryBus {
     /// took them. Messages of one publisher arrive in order. If the future is dropped, some subscribers may have the rows
     /// and others not.
     pub async fn publish(&self, topic: &str, rows: Vec<MemoryRow>) -> usize {
+        self.publish_held(topic, rows, Held::default()).await
+    }
+
+    /// As [`publish`](Self::publish); readers drop `held` when they have the rows safe.
+    pub async fn publish_held(&self, topic: &str, rows: Vec<MemoryRow>, held: Held) -> usize {
         if rows.is_empty() {
             return 0;
         }
@@ -106,7 +129,7 @@ impl MemoryBus {
             let matching = subscribers.iter().filter(|subscriber| subscriber.filter.matches(topic));
             matching.map(|subscriber| subscriber.messages.clone()).collect()
         };
-        let message = MemoryMessage { topic: topic.into(), rows: rows.into() };
+        let message = MemoryMessage { topic: topic.into(), rows: rows.into(), held };
         let mut n_taken = 0;
         for subscriber in subscribers {
             // An error means that the subscriber has left since the list was read.
@@ -123,6 +146,39 @@ impl MemoryBus {
         subscribers.push(Subscriber { filter, messages: sender });
         MemorySubscription { messages }
     }
+}
+
+/// What a sink writes to on the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WrittenTopic {
+    /// One topic.
+    Fixed(String),
+    /// Whatever a template gives.
+    Any,
+}
+
+impl WrittenTopic {
+    /// True if a reader of `filter` may get what is written.
+    pub fn reaches(&self, filter: &TopicFilter) -> bool {
+        match self {
+            WrittenTopic::Fixed(topic) => filter.matches(topic),
+            WrittenTopic::Any => true,
+        }
+    }
+}
+
+/// The topic that a sink writes to, if it writes to the bus.
+pub fn written_topic(sink: &SinkDef) -> Option<WrittenTopic> {
+    if sink.connector != "memory" {
+        return None;
+    }
+    let topic = sink.options.get("topic").and_then(serde_json::Value::as_str).unwrap_or_default();
+    Some(if topic.contains("{{") { WrittenTopic::Any } else { WrittenTopic::Fixed(topic.to_owned()) })
+}
+
+/// The topics that a stream reads, if it reads from the bus.
+pub fn read_topics(stream: &StreamDef) -> Option<TopicFilter> {
+    (stream.connector == "memory").then(|| TopicFilter::parse(&stream.datasource).ok()).flatten()
 }
 
 /// A subscriber's end; dropping it unsubscribes. Does not keep the bus alive by itself: hold the bus too.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sluice_crds::{
-    CacheSpec, LookupTableSpec, OnError, OptionMap, RuleErrorPolicy, RuleSpec, RuntimeSpec, Sink, StreamSpec,
-    TableKind, WindowVersion,
+    CacheSpec, LookupTableSpec, OnError, OptionMap, RuleErrorPolicy, RuleSpec, RuntimeSpec, Sink, StatePolicy,
+    StreamSpec, TableKind, WindowVersion,
 };
 use sluice_sql::plan::{RuleOptions, StarColumns};
 use sluice_sql::sql::Span;
@@ -24,8 +24,8 @@ use super::source::{self, SourceText};
 use super::yaml::Data;
 use crate::check;
 use crate::definition::{
-    Backpressure, CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_LOOKUP_TIMEOUT, LookupTableDef, OnLookupError, Origin,
-    RuleDef, SinkDef, StreamDef,
+    Backpressure, CacheSettings, DEFAULT_BUFFER_BATCHES, DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_LOOKUP_TIMEOUT, Delivery,
+    LookupTableDef, OnLookupError, OnStateChange, Origin, RuleDef, SinkDef, StreamDef,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::{ConfigError, ConfigProblem};
@@ -221,6 +221,18 @@ impl Resolver<'_> {
             },
             restart: restart(own.restart_strategy.as_ref(), defaults.restart_strategy.as_ref(), fails),
             schedule,
+            delivery: Delivery {
+                qos: own.qos.or(defaults.qos).and_then(|qos| u8::try_from(qos).ok()).unwrap_or(0),
+                checkpoint_interval: own
+                    .checkpoint_interval
+                    .or(defaults.checkpoint_interval)
+                    .map_or(DEFAULT_CHECKPOINT_INTERVAL, Duration::from),
+                on_change: match own.state_on_change.or(defaults.state_on_change).unwrap_or_default() {
+                    StatePolicy::Keep => OnStateChange::Keep,
+                    StatePolicy::Reset => OnStateChange::Reset,
+                    StatePolicy::Refuse => OnStateChange::Refuse,
+                },
+            },
             suspend: spec.suspend.unwrap_or(false),
             held_with: None,
             origin,

@@ -27,6 +27,12 @@ pub enum RuleError {
     /// Options of a stream, table or sink.
     #[error("{0}")]
     Config(PartErrors),
+    /// It is to keep state, and there is no place for it.
+    #[error("qos {0} keeps state: it needs a folder for it (--state-dir DIR)")]
+    NoState(u8),
+    /// Its state can't be kept.
+    #[error("the state volume: {0}")]
+    State(String),
 }
 
 /// Everything that is wrong with the options of a rule's parts.
@@ -192,6 +198,31 @@ pub fn build_source(
     let source = (source_type.build)(&args).map_err(fail)?;
     let decoder = StreamDecoder::new(def, registry, Arc::clone(schema)).map_err(fail)?;
     Ok((source, decoder))
+}
+
+/// What a rule's promise does not cover.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// The stream that it is about.
+    pub stream: Arc<StreamDef>,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What a rule that is to lose nothing can't promise, because of the streams that it reads. No I/O.
+pub fn limits(rule: &RuleDef, streams: &[Arc<StreamDef>], plan: &RulePlan, registry: &Registry) -> Vec<Limit> {
+    if !rule.delivery.is_durable() {
+        return Vec::new();
+    }
+    let mut limits = Vec::new();
+    for (input, stream) in plan.inputs.iter().zip(streams) {
+        let Ok((source, _)) = build_source(stream, &input.schema, registry) else { continue };
+        let texts = source.limits(rule.delivery.qos).into_iter();
+        limits.extend(
+            texts.map(|text| Limit { stream: Arc::clone(stream), text: format!("stream {}: {text}", stream.name) }),
+        );
+    }
+    limits
 }
 
 /// The engine's context with a name and a health of its own.

@@ -155,6 +155,29 @@ impl StreamDecoder {
         self.schema = schema;
     }
 
+    /// The rows of what is read from a journal. It was counted when it arrived.
+    pub fn decode_again(&mut self, ingest: Ingest, arrived: Timestamp) -> Batch {
+        let mut rows = Vec::new();
+        match ingest.items {
+            Items::Payloads(payloads) => {
+                for payload in payloads {
+                    let _ = self.payload(&payload, None, arrived, &mut rows);
+                }
+            }
+            Items::Requests(requests) => {
+                for Request { payload, format, .. } in requests {
+                    let _ = self.payload(&payload, format, arrived, &mut rows);
+                }
+            }
+            Items::Rows(items) => {
+                rows.extend(items.into_iter().filter_map(|item| {
+                    self.slots.row(item.object, item.ts.unwrap_or(arrived), item.meta.as_ref()).ok()
+                }))
+            }
+        }
+        Batch::per_row(Arc::clone(&self.schema), rows)
+    }
+
     /// The rows of everything that has arrived. A message that can't be decoded is counted, reported and left out.
     pub fn decode(&mut self, ingest: Ingest, now: Timestamp, metrics: &StreamMetrics) -> Batch {
         let mut rows = Vec::new();

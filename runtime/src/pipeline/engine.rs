@@ -15,10 +15,14 @@ use tokio_util::task::TaskTracker;
 use crate::connection::http_server::ServerSettings;
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
 use crate::definition::{Backpressure, Definitions, LookupTableDef, RuleDef};
-use crate::pipeline::build::{BuiltRule, Named, RuleError, SinkPart, build_rule, build_source, context};
+use crate::pipeline::build::{
+    BuiltRule, Named, RuleError, SinkPart, build_rule, build_source, context, limits as promise_limits,
+};
 use crate::pipeline::channel::{Limits, Overflow, channel};
+use crate::pipeline::decode::StreamDecoder;
+use crate::pipeline::durable::{Durable, DurableInput, DurableParts};
 use crate::pipeline::exposition::{RuleSample, Samples, TableSample};
-use crate::pipeline::feed::{Feed, StartTogether};
+use crate::pipeline::feed::{Feed, MakeStreamDecoder, StartTogether};
 use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::memory::Memory;
@@ -27,11 +31,11 @@ use crate::pipeline::rejected::SideSinks;
 use crate::pipeline::report::{BundleState, EngineReport};
 use crate::pipeline::rule::{Pulse, RuleParts, RuleTask, Tail};
 use crate::pipeline::schedule::Phase;
-use crate::pipeline::state::{FeedEntry, RuleEntry, State, TableEntry, feed_key};
+use crate::pipeline::state::{FeedEntry, FeedKey, RuleEntry, State, TableEntry, feed_key, stop_ready_feeds};
 use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, RuleStatus};
 use crate::registry::Registry;
 use crate::source::SourceContext;
-use crate::state::{StateVolume, file_name};
+use crate::state::{StateStore, file_name};
 use crate::time::{Clock, SystemClock};
 
 /// What a rule that is replaced or removed has for writing what it still holds.
@@ -53,8 +57,6 @@ pub struct Settings {
     pub registry: Registry,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The volume on which queues are kept.
-    pub state: Option<Arc<StateVolume>>,
     /// Bytes of rows that may wait in the channels of all rules together; `None` for no limit.
     pub buffer_bytes: Option<u64>,
     /// Zone of text without an offset and of `now()`.
@@ -63,6 +65,8 @@ pub struct Settings {
     pub props: Props,
     /// The HTTP server that streams and sinks share.
     pub server: ServerSettings,
+    /// Where queues of sinks are kept, and the state of rules with `qos` 1 and 2, which are refused without it.
+    pub state: Option<Arc<StateStore>>,
 }
 
 impl Settings {
@@ -71,11 +75,11 @@ impl Settings {
         Settings {
             registry,
             clock: Arc::new(SystemClock),
-            state: None,
             buffer_bytes: Some(DEFAULT_BUFFER_BYTES),
             time_zone: jiff::tz::TimeZone::UTC,
             props: Arc::new(|_| None),
             server: ServerSettings::default(),
+            state: None,
         }
     }
 }
@@ -174,6 +178,7 @@ impl Engine {
                 if let Some(generation) = entry.running {
                     self.retire(&mut state, &generation);
                 }
+                self.forget(&name, entry.finished);
             }
             report.removed.push(name);
         }
@@ -210,6 +215,22 @@ impl Engine {
                 Err(error) => tracing::error!(connector = def.name, "lookup table refused: {error}"),
             }
         }
+    }
+
+    /// Removes what a rule has kept, once its tasks have returned, unless it is defined again by then.
+    fn forget(&self, rule: &str, finished: CancellationToken) {
+        let Some(store) = self.0.settings.state.clone() else { return };
+        let (engine, rule) = (self.clone(), rule.to_owned());
+        self.0.tracker.spawn(async move {
+            finished.cancelled().await;
+            if engine.state().rules.contains_key(&rule) {
+                return;
+            }
+            let forgotten = tokio::task::spawn_blocking(move || store.forget(&rule)).await;
+            if let Ok(Err(error)) = forgotten {
+                tracing::warn!("the state of a rule that is gone can't be removed: {error}");
+            }
+        });
     }
 
     fn apply_rule(
@@ -300,9 +321,15 @@ impl Engine {
     ) -> Result<(BuiltRule, Vec<NewFeed>), RuleError> {
         let Shared { settings, base, cut_short, .. } = &*self.0;
         let built = build_rule(rule, named, &settings.registry, base)?;
+        if rule.delivery.is_durable() && settings.state.is_none() {
+            return Err(RuleError::NoState(rule.delivery.qos));
+        }
         let mut feeds: Vec<NewFeed> = Vec::new();
         for (input, def) in built.plan.inputs.iter().zip(&built.streams) {
             let key = feed_key(def, &rule.name);
+            if let Some(store) = settings.state.as_ref().filter(|_| rule.delivery.is_durable()) {
+                store.journal(&journal_name(&key)).map_err(|error| RuleError::State(error.to_string()))?;
+            }
             if state.feed(&key, def).is_some() || feeds.iter().any(|feed| feed.entry.key == key) {
                 continue;
             }
@@ -313,7 +340,12 @@ impl Engine {
             let source_context =
                 SourceContext { connector: context(base, name, &metrics.health), wants_meta: Arc::default() };
             let schema = Arc::clone(&input.schema);
-            let (feed, handle) = Feed::new(source, decoder, schema, source_context, metrics, cut_short.clone());
+            let (def_again, registry) = (Arc::clone(def), settings.registry.clone());
+            // What it is made from has passed once.
+            let make_decoder: MakeStreamDecoder =
+                Arc::new(move |schema| StreamDecoder::new(&def_again, &registry, schema).ok());
+            let (feed, handle) =
+                Feed::new(source, decoder, make_decoder, schema, source_context, metrics, cut_short.clone());
             let entry = FeedEntry { key, def: Arc::clone(def), handle, n_subscribers: 0 };
             feeds.push(NewFeed { id: self.next_id(), feed, entry });
         }
@@ -349,7 +381,14 @@ impl Engine {
             },
             memory: Arc::clone(&metrics.memory),
         };
-        let mut replaceable = previous.as_ref().map(|previous| previous.subscriptions.clone()).unwrap_or_default();
+        let store = settings.state.as_ref().filter(|_| rule.delivery.is_durable());
+        // A rule that keeps state comes to its feeds through their journals, when the one before it has written its state.
+        let replaceable = previous.as_ref().map(|previous| previous.subscriptions.clone()).unwrap_or_default();
+        let is_durable =
+            store.is_some() || previous.as_ref().is_some_and(|previous| previous.def.delivery.is_durable());
+        let mut kept_subscriptions = if is_durable { replaceable.clone() } else { Vec::new() };
+        let mut replaceable = if is_durable { Vec::new() } else { replaceable };
+        let mut durable_inputs = Vec::new();
         let mut subscriptions = Vec::new();
         let mut inputs = Vec::new();
         let mut slots = Vec::new();
@@ -365,7 +404,17 @@ impl Engine {
             let old = replaceable.iter().position(|(old_feed_id, _)| *old_feed_id == feed_id);
             let replaces = old.map(|idx| replaceable.swap_remove(idx).1);
             let id = self.next_id();
-            slots.push(feed.handle.subscribe(id, &input.schema, sender, replaces));
+            // It has been opened before.
+            match store.and_then(|store| store.journal(&journal_name(&feed.key)).ok()) {
+                None => slots.push(feed.handle.subscribe(id, &input.schema, sender, replaces)),
+                Some(open) => {
+                    let journal = feed.handle.record(&open);
+                    let (offset, pressed) = journal.hold(&rule.name);
+                    let (slot, resume) = feed.handle.resume(id, &input.schema, sender, &journal, &self.0.tracker);
+                    slots.push(slot);
+                    durable_inputs.push(DurableInput { journal, offset, pressed, resume });
+                }
+            }
             feed.n_subscribers += usize::from(replaces.is_none());
             subscriptions.push((feed_id, id));
             sources.push(Arc::clone(&feed.handle.metrics));
@@ -376,7 +425,7 @@ impl Engine {
         let mut sink_channels = Vec::new();
         let mut sink_metrics = Vec::new();
         let mut open = |mut sink: SinkPart| {
-            if let Some(state) = &settings.state {
+            if let Some(state) = settings.state.as_ref().map(|state| state.volume()) {
                 let rule_dir = state.dir().join("queue").join(file_name(&rule.name));
                 sink.driver.keep_in(rule_dir.join(file_name(&sink.metrics.sink)), state.sync(), false);
             }
@@ -399,6 +448,20 @@ impl Engine {
         if !matches!(entry.state, RuleState::Running | RuleState::Restarting) {
             entry.tail = Arc::default();
         }
+        let durable = store.map(|store| {
+            Durable::new(DurableParts {
+                rule: rule.name.clone(),
+                store: Arc::clone(store.checkpoints()),
+                inputs: durable_inputs,
+                interval: rule.delivery.checkpoint_interval,
+                on_change: rule.delivery.on_change,
+                metrics: Arc::clone(&entry.metrics),
+                clock: Arc::clone(&settings.clock),
+                tracker: self.0.tracker.clone(),
+            })
+        });
+        let limits =
+            promise_limits(rule, &streams, &plan, &settings.registry).into_iter().map(|limit| limit.text).collect();
         let task = RuleTask::new(RuleParts {
             chain: Chain::new(&plan, &slots),
             ctx: rule_context(rule, settings),
@@ -411,6 +474,7 @@ impl Engine {
             tail: Arc::clone(&entry.tail),
             pulse: Arc::clone(&pulse),
             clock: Arc::clone(&settings.clock),
+            durable,
         });
         let generation = Generation {
             id: self.next_id(),
@@ -424,6 +488,7 @@ impl Engine {
             sinks: sink_metrics,
             channels,
             pulse,
+            limits,
             cut_short: cut_short.child_token(),
             finished: CancellationToken::new(),
         };
@@ -446,6 +511,7 @@ impl Engine {
         entry.message = None;
         if let Some(mut previous) = previous {
             // What was replaced on its feed is off it already.
+            replaceable.append(&mut kept_subscriptions);
             previous.subscriptions = replaceable;
             self.retire(state, &previous);
         }
@@ -506,6 +572,10 @@ impl Engine {
     pub fn samples(&self) -> Samples {
         let state = self.state();
         let mut samples = Samples { http: self.0.base.connections.server().counts(), ..Samples::default() };
+        if let Some(store) = &self.0.settings.state {
+            samples.journals =
+                store.open_journals().iter().map(|journal| (journal.name.clone(), journal.n_bytes())).collect();
+        }
         for entry in state.rules.values() {
             let mut channels = Vec::new();
             if let Some(running) = &entry.running {
@@ -618,14 +688,19 @@ impl Engine {
             for entry in state.rules.values_mut() {
                 entry.stop_waiting();
             }
-            for feed in state.feeds.values() {
-                feed.handle.stop();
-            }
         }
         tracker.close();
-        let is_drained = tokio::time::timeout(grace, tracker.wait()).await.is_ok() && !cut_short.is_cancelled();
+        let drained = async {
+            self.stop_feeds().await;
+            tracker.wait().await;
+        };
+        let is_drained = tokio::time::timeout(grace, drained).await.is_ok() && !cut_short.is_cancelled();
         cut_short.cancel();
-        self.state().tables.clear();
+        {
+            let mut state = self.state();
+            state.feeds.values().for_each(|feed| feed.handle.stop());
+            state.tables.clear();
+        }
         let rest = async {
             tracker.wait().await;
             base.tasks.shutdown().await;
@@ -634,6 +709,23 @@ impl Engine {
             tracing::warn!("some tasks did not stop in time");
         }
         is_drained
+    }
+
+    /// Stops feeds in the order in which rows flow: one that reads what rules of this process write stops when those have
+    /// written everything.
+    async fn stop_feeds(&self) {
+        loop {
+            let waits_for = stop_ready_feeds(&mut self.state());
+            if waits_for.is_empty() {
+                return;
+            }
+            let finished = waits_for.iter().map(|finished| Box::pin(finished.cancelled()));
+            tokio::select! {
+                biased;
+                () = self.0.cut_short.cancelled() => return,
+                _ = futures::future::select_all(finished) => {}
+            }
+        }
     }
 
     /// Ends the grace period of a stop that is under way.
@@ -675,6 +767,14 @@ fn refuse(entry: &mut RuleEntry, name: &str, message: String, report: &mut Apply
     }
     entry.message = Some(message.clone());
     report.refused.push(Refusal { rule: name.to_owned(), message, keeps_running });
+}
+
+/// The name of a feed's journal.
+fn journal_name((stream, rule): &FeedKey) -> String {
+    match rule {
+        Some(rule) => format!("{stream}@{rule}"),
+        None => stream.clone(),
+    }
 }
 
 fn finished_already() -> CancellationToken {

@@ -10,12 +10,16 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use sluice_sql::Timestamp;
 
 use crate::connection::http_server::HttpCount;
 use crate::connection::{Health, HealthState};
 use crate::lookup::TableCounts;
 use crate::pipeline::memory::Memory;
-use crate::pipeline::metrics::{DropReason, Drops, Histogram, LookupMetrics, RuleMetrics, SinkMetrics, StreamMetrics};
+use crate::pipeline::metrics::{
+    CheckpointMetrics, DropReason, Drops, Histogram, LookupMetrics, NewestCheckpoint, RuleMetrics, SinkMetrics,
+    StreamMetrics,
+};
 use crate::pipeline::status::RuleState;
 
 /// Everything that an engine counts, at one time.
@@ -25,6 +29,8 @@ pub struct Samples {
     pub streams: Vec<Arc<StreamMetrics>>,
     /// Rules.
     pub rules: Vec<RuleSample>,
+    /// Journals with their bytes.
+    pub journals: Vec<(String, u64)>,
     /// Lookup joins.
     pub lookups: Vec<Arc<LookupMetrics>>,
     /// Sinks.
@@ -133,6 +139,7 @@ impl Samples {
         )?;
         let missed = self.rules.iter().map(|rule| (of(rule), rule.tail_missed));
         families.counter("sluice_rule_tail_missed", "Results that slow readers of the live output missed", missed)?;
+        self.encode_checkpoints(families)?;
         let depths = |value: fn((u64, u64)) -> u64| -> Vec<(Labels, u64)> {
             let each = self.rules.iter().flat_map(|rule| {
                 rule.channels.iter().map(move |(name, depth)| {
@@ -165,6 +172,47 @@ impl Samples {
         )
     }
 
+    /// Only for rules that make checkpoints.
+    fn encode_checkpoints(&self, families: &mut Families<'_>) -> fmt::Result {
+        let newest: Vec<_> = self
+            .rules
+            .iter()
+            .filter_map(|rule| {
+                let newest = rule.metrics.checkpoints.newest();
+                Some((vec![("rule", rule.metrics.rule.to_string())], newest.at?, newest, &rule.metrics.checkpoints))
+            })
+            .collect();
+        if newest.is_empty() && self.journals.is_empty() {
+            return Ok(());
+        }
+        let each = |value: fn(Timestamp, &NewestCheckpoint, &CheckpointMetrics) -> u64| -> Vec<(Labels, u64)> {
+            newest.iter().map(|(labels, at, newest, all)| (labels.clone(), value(*at, newest, all))).collect()
+        };
+        families.counter("sluice_checkpoints", "Checkpoints written", each(|_, _, all| all.done.get()))?;
+        families.counter("sluice_checkpoints_failed", "Checkpoints not written", each(|_, _, all| all.failed.get()))?;
+        families.gauge(
+            "sluice_checkpoint_time_seconds",
+            "When the newest checkpoint was written or known to be as good as new, since the epoch",
+            each(|at, _, _| u64::try_from(at / 1000).unwrap_or(0)),
+        )?;
+        families.gauge(
+            "sluice_checkpoint_bytes",
+            "Size of the newest checkpoint",
+            each(|_, newest, _| newest.n_bytes),
+        )?;
+        families.gauge(
+            "sluice_checkpoint_duration_milliseconds",
+            "From the newest checkpoint's barrier until it was written",
+            each(|_, newest, _| u64::try_from(newest.took.as_millis()).unwrap_or(u64::MAX)),
+        )?;
+        let journals = self.journals.iter();
+        families.gauge(
+            "sluice_journal_bytes",
+            "Size of a stream's journal",
+            journals.map(|(name, n_bytes)| (vec![("journal", name.clone())], *n_bytes)),
+        )
+    }
+
     fn encode_streams(&self, families: &mut Families<'_>) -> fmt::Result {
         let of = |stream: &StreamMetrics| {
             let rule = stream.rule.as_deref().unwrap_or_default().to_owned();
@@ -186,6 +234,11 @@ impl Samples {
         families.counter("sluice_source_rows_out", "Rows that were decoded", each(|stream| stream.rows_out.get()))?;
         let dropped = self.streams.iter().flat_map(|stream| by_reason(of(stream), &stream.dropped, SOURCE_REASONS));
         families.counter("sluice_source_dropped", "Messages (or rows) that went no further", dropped)?;
+        let keeps_journal = |stream: &&Arc<StreamMetrics>| stream.ack_time.quantile(1.0).is_some();
+        if self.streams.iter().any(|stream| keeps_journal(&stream)) {
+            let acks = self.streams.iter().filter(keeps_journal).map(|stream| (of(stream), &stream.ack_time));
+            families.histogram("sluice_source_ack", "From arrival to the journal and the acknowledgement", acks)?;
+        }
         let blocked = self.streams.iter().map(|stream| (of(stream), stream.blocked_us.get()));
         families.seconds("sluice_source_blocked", "Time spent waiting for a rule to take rows", blocked)?;
         families.health("sluice_source", self.streams.iter().map(|stream| (of(stream), &stream.health)))
@@ -334,7 +387,8 @@ impl Samples {
 /// The reasons that can occur in each place: they are always there, so that a rate is right from the first drop on.
 const RULE_REASONS: &[DropReason] =
     &[DropReason::Late, DropReason::BadTimestamp, DropReason::Lookup, DropReason::Overflow, DropReason::Shutdown];
-const SOURCE_REASONS: &[DropReason] = &[DropReason::Payload, DropReason::BadTimestamp, DropReason::Shutdown];
+const SOURCE_REASONS: &[DropReason] =
+    &[DropReason::Payload, DropReason::BadTimestamp, DropReason::Shutdown, DropReason::Duplicate, DropReason::Journal];
 const SINK_REASONS: &[DropReason] = &[
     DropReason::Encode,
     DropReason::Refused,
@@ -439,6 +493,7 @@ mod tests {
         sink.health.down("gone");
         sink.health.up();
         let samples = Samples {
+            journals: Vec::new(),
             streams: vec![Arc::new(stream)],
             rules: vec![RuleSample {
                 metrics: Arc::new(rule),

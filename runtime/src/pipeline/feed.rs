@@ -2,16 +2,24 @@
 //!
 //! A shared stream has one feed, any other has one per rule. A feed waits for the slowest of its rules; while it waits it
 //! still obeys the engine, so a rule that is stuck can be replaced or taken away without losing a row of the others.
+//!
+//! A feed that a rule with `qos` 1 or 2 reads keeps a journal ([`recorder`]): what arrives is written down, acknowledged, and
+//! then handed over. Such a rule subscribes by way of the journal ([`resume`]): from the place where it was, until it has
+//! caught up with the feed.
 
+mod recorder;
+mod resume;
+
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use sluice_sql::{Batch, ColumnKind, Row, Schema};
-use tokio::sync::mpsc;
+use sluice_sql::{Batch, ColumnKind, Row, Schema, Timestamp};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -24,9 +32,17 @@ use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::panic_message;
 use crate::source::{Ingest, Source, SourceContext};
+use crate::state::OpenJournal;
+use crate::state::journal::Journal;
+use crate::time::Clock;
+
+use recorder::Recorder;
+pub use resume::{Resume, TimeAsk};
 
 /// Rows that travel together at most.
 const MAX_BATCH_ROWS: usize = 256;
+/// A full journal is looked at again after this.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a feed waits, before it reads its first row, for the feeds that start with it to connect.
 const START_TOGETHER: Duration = Duration::from_secs(1);
 
@@ -40,7 +56,11 @@ pub enum Signal {
         batch: Arc<Batch>,
         /// When they came from the source.
         arrived: Instant,
+        /// Where they stand in the feed's journal, if it keeps one.
+        place: Option<Place>,
     },
+    /// In answer to a rule that asked: everything that arrived before this time has been sent.
+    Time(Timestamp),
     /// The source is finite and has ended; nothing follows.
     End,
     /// The feed's task has failed; nothing follows.
@@ -51,9 +71,22 @@ impl Travels for Signal {
     fn load(&self) -> Option<Load> {
         match self {
             Signal::Rows { batch, .. } => Some(Load { rows: batch.rows.len() as u64, bytes: shared_bytes(batch) }),
-            Signal::End | Signal::Failed(_) => None,
+            Signal::Time(_) | Signal::End | Signal::Failed(_) => None,
         }
     }
+}
+
+/// Where a batch stands in a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// When it arrived, for the rule: the same in a replay.
+    pub time: Timestamp,
+    /// The record.
+    pub offset: u64,
+    /// The batch within the record.
+    pub part: u32,
+    /// It is the record's last batch.
+    pub is_last: bool,
 }
 
 /// One subscription of a rule to a feed. Unique within the process.
@@ -64,11 +97,29 @@ struct Subscriber {
     channel: channel::Sender<Signal>,
     /// The newest signal that it has got, by the hub's count.
     n_delivered: u64,
+    /// The first record that it has not got.
+    next: u64,
 }
 
 enum Command {
-    Subscribe { schema: Arc<Schema>, subscriber: Subscriber, replaces: Option<SubscriberId> },
+    Subscribe {
+        schema: Arc<Schema>,
+        subscriber: Subscriber,
+        replaces: Option<SubscriberId>,
+    },
     Unsubscribe(SubscriberId),
+    /// Rows are to have these columns too, for a rule that comes by way of the journal.
+    Grow(Arc<Schema>),
+    /// Keep a journal from now on.
+    Record(OpenJournal),
+    /// A rule that has read the journal up to the subscriber's next record.
+    Join {
+        subscriber: Subscriber,
+        left: CancellationToken,
+        answer: oneshot::Sender<Subscriber>,
+    },
+    /// The rule wants to know how far time has come.
+    Time(SubscriberId),
     Stop,
 }
 
@@ -77,9 +128,21 @@ pub struct FeedHandle {
     commands: mpsc::UnboundedSender<Command>,
     schema: Arc<Schema>,
     wants_meta: Arc<AtomicBool>,
+    /// Makes decoders like the feed's own.
+    make_decoder: MakeStreamDecoder,
+    /// Set when the feed has come to its end by itself.
+    outcome: Arc<OnceLock<Signal>>,
+    /// Cancelled when the engine stops the feed.
+    stopping: CancellationToken,
+    /// Rules that come by way of the journal: cancelled when they leave.
+    resuming: HashMap<SubscriberId, CancellationToken>,
+    journal: Option<Arc<Journal>>,
     /// What the feed counts.
     pub metrics: Arc<StreamMetrics>,
 }
+
+/// Makes a decoder of a stream whose rows have the given slots.
+pub type MakeStreamDecoder = Arc<dyn Fn(Arc<Schema>) -> Option<StreamDecoder> + Send + Sync>;
 
 impl FeedHandle {
     /// Sends the feed's rows to `channel` from now on; with `replaces`, from where that subscriber is taken off, without a gap.
@@ -91,13 +154,19 @@ impl FeedHandle {
         channel: channel::Sender<Signal>,
         replaces: Option<SubscriberId>,
     ) -> Vec<usize> {
-        let (union, slots) = append_columns(&self.schema, schema);
-        let subscriber = Subscriber { id, channel, n_delivered: 0 };
-        let command = Command::Subscribe { schema: Arc::clone(&union), subscriber, replaces };
+        let slots = self.grow(schema);
+        let subscriber = Subscriber { id, channel, n_delivered: 0, next: 0 };
+        let command = Command::Subscribe { schema: Arc::clone(&self.schema), subscriber, replaces };
         if let Err(mpsc::error::SendError(Command::Subscribe { subscriber, .. })) = self.commands.send(command) {
             // The channel is new, and has room.
             let _ = subscriber.channel.try_send(Signal::End);
         }
+        slots
+    }
+
+    /// Makes the feed's rows hold the columns of `schema` too, and gives their places.
+    fn grow(&mut self, schema: &Schema) -> Vec<usize> {
+        let (union, slots) = append_columns(&self.schema, schema);
         if union.columns.iter().any(|column| column.kind == ColumnKind::Meta) {
             self.wants_meta.store(true, Ordering::Relaxed);
         }
@@ -105,15 +174,63 @@ impl FeedHandle {
         slots
     }
 
+    /// The feed's journal; it keeps one from now on, if it did not.
+    pub fn record(&mut self, open: &OpenJournal) -> Arc<Journal> {
+        if self.journal.is_none() {
+            // A feed that has ended has its journal, or needs none.
+            let _ = self.commands.send(Command::Record(open.clone()));
+            self.journal = Some(Arc::clone(&open.journal));
+        }
+        Arc::clone(&open.journal)
+    }
+
+    /// Prepares a subscription that begins in the journal, once the rule knows where. Gives the place, in the feed's rows, of
+    /// each slot of `schema`.
+    pub fn resume(
+        &mut self,
+        id: SubscriberId,
+        schema: &Schema,
+        channel: channel::Sender<Signal>,
+        journal: &Arc<Journal>,
+        tracker: &TaskTracker,
+    ) -> (Vec<usize>, Resume) {
+        let slots = self.grow(schema);
+        let _ = self.commands.send(Command::Grow(Arc::clone(&self.schema)));
+        let left = self.stopping.child_token();
+        self.resuming.insert(id, left.clone());
+        let resume = Resume {
+            id,
+            channel,
+            journal: Arc::clone(journal),
+            schema: Arc::clone(&self.schema),
+            make_decoder: Arc::clone(&self.make_decoder),
+            commands: self.commands.clone(),
+            outcome: Arc::clone(&self.outcome),
+            metrics: Arc::clone(&self.metrics),
+            left,
+            tracker: tracker.clone(),
+        };
+        (slots, resume)
+    }
+
     /// Takes a subscriber off: its channel closes behind the rows that it has got.
-    pub fn unsubscribe(&self, id: SubscriberId) {
+    pub fn unsubscribe(&mut self, id: SubscriberId) {
+        if let Some(left) = self.resuming.remove(&id) {
+            left.cancel();
+        }
         // A feed that has ended has no subscribers left.
         let _ = self.commands.send(Command::Unsubscribe(id));
     }
 
     /// Ends the feed: what it has read is still handed over, then all channels close.
     pub fn stop(&self) {
+        self.stopping.cancel();
         let _ = self.commands.send(Command::Stop);
+    }
+
+    /// True if the engine has stopped the feed.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
     }
 
     /// True if the feed's task is over.
@@ -145,6 +262,7 @@ pub struct Feed {
     source: Box<dyn Source>,
     context: SourceContext,
     hub: Hub,
+    outcome: Arc<OnceLock<Signal>>,
 }
 
 impl Feed {
@@ -153,19 +271,27 @@ impl Feed {
     pub fn new(
         source: Box<dyn Source>,
         decoder: StreamDecoder,
+        make_decoder: MakeStreamDecoder,
         schema: Arc<Schema>,
         context: SourceContext,
         metrics: Arc<StreamMetrics>,
         cut_short: CancellationToken,
     ) -> (Feed, FeedHandle) {
         let (command_tx, command_rx) = mpsc::unbounded_channel();
+        let outcome = Arc::new(OnceLock::new());
         let handle = FeedHandle {
             commands: command_tx,
             schema,
             wants_meta: Arc::clone(&context.wants_meta),
+            make_decoder,
+            outcome: Arc::clone(&outcome),
+            stopping: CancellationToken::new(),
+            resuming: HashMap::new(),
+            journal: None,
             metrics: Arc::clone(&metrics),
         };
         let hub = Hub {
+            clock: Arc::clone(&context.connector.clock),
             commands: command_rx,
             subscribers: Vec::new(),
             decoder,
@@ -173,8 +299,13 @@ impl Feed {
             cut_short,
             n_delivered: 0,
             is_stopping: false,
+            recorder: None,
+            to_record: None,
+            next: 0,
+            time_wanted: Vec::new(),
+            is_delivering: false,
         };
-        (Feed { source, context, hub }, handle)
+        (Feed { source, context, hub, outcome }, handle)
     }
 
     /// Runs until the source has ended or the engine says so. `start` stands for the feeds that start together: none reads its
@@ -183,22 +314,39 @@ impl Feed {
         let work = AssertUnwindSafe(self.work(start)).catch_unwind().await;
         match work {
             Ok(Some(signal)) => {
+                let _ = self.outcome.set(signal.clone());
                 self.hub.deliver(signal).await;
                 self.hub.refuse_late();
                 self.source.close().await;
             }
-            Ok(None) => self.source.close().await,
+            Ok(None) => {
+                while let Some(ingest) = self.source.drain() {
+                    if self.hub.take(ingest, &mut *self.source, &self.context).await.is_none() {
+                        break;
+                    }
+                }
+                self.source.close().await;
+            }
             Err(panic) => {
                 let message = format!("stream {}: {}", self.hub.metrics.stream, panic_message(panic.as_ref()));
                 self.hub.metrics.errors.report(&message);
-                self.hub.deliver(Signal::Failed(message.into())).await;
+                let signal = Signal::Failed(message.into());
+                let _ = self.outcome.set(signal.clone());
+                self.hub.deliver(signal).await;
             }
         }
     }
 
     /// Gives the last signal, `None` when the engine has stopped the feed.
     async fn work(&mut self, start: StartTogether) -> Option<Signal> {
-        let Feed { source, context, hub } = self;
+        let Feed { source, context, hub, .. } = self;
+        hub.obey_all();
+        if let Some(open) = hub.to_record.take() {
+            hub.record(open).await?;
+            if let Some(position) = hub.recorder.as_ref().and_then(Recorder::position) {
+                source.resume(position);
+            }
+        }
         let mut start = Some(start);
         let mut backoff = Backoff::default();
         loop {
@@ -215,14 +363,11 @@ impl Feed {
             let error = match connected {
                 Err(error) => error,
                 Ok(()) => loop {
+                    hub.room().await?;
                     match hub.obeying(source.next()).await? {
                         Ok(Some(ingest)) => {
                             backoff.reset();
-                            let ack = ingest.ack;
-                            hub.take(ingest, context).await?;
-                            if let Some(ack) = ack {
-                                source.ack(ack);
-                            }
+                            hub.take(ingest, &mut **source, context).await?;
                         }
                         Ok(None) => return Some(Signal::End),
                         Err(error) => {
@@ -236,6 +381,22 @@ impl Feed {
             hub.obeying(tokio::time::sleep(pause)).await?;
         }
     }
+}
+
+/// What travels together, at most `MAX_BATCH_ROWS` rows each, with its number and whether it is the last. The same for the
+/// same rows: a replay counts alike.
+fn parts(batch: Batch) -> impl Iterator<Item = (Batch, u32, bool)> {
+    let (whole, large) = if batch.rows.len() <= MAX_BATCH_ROWS { (Some(batch), None) } else { (None, Some(batch)) };
+    let (schema, rows) = large.map_or_else(Default::default, |batch| (batch.schema, batch.rows));
+    let mut rows = rows.into_iter();
+    let mut part = 0;
+    let pieces = std::iter::from_fn(move || {
+        let some_rows: Vec<Row> = rows.by_ref().take(MAX_BATCH_ROWS).collect();
+        part += 1;
+        let piece = Batch::per_row(Arc::clone(&schema), some_rows);
+        (!piece.rows.is_empty()).then(|| (piece, part - 1, rows.len() == 0))
+    });
+    whole.filter(|batch| !batch.rows.is_empty()).map(|batch| (batch, 0, true)).into_iter().chain(pieces)
 }
 
 /// One of several feeds that wait for each other before they read.
@@ -268,6 +429,16 @@ struct Hub {
     cut_short: CancellationToken,
     n_delivered: u64,
     is_stopping: bool,
+    clock: Arc<dyn Clock>,
+    /// Writes down what arrives.
+    recorder: Option<Recorder>,
+    /// A journal to be kept from the next step on.
+    to_record: Option<OpenJournal>,
+    /// The record that is delivered next.
+    next: u64,
+    /// Rules that want to know how far time has come.
+    time_wanted: Vec<SubscriberId>,
+    is_delivering: bool,
 }
 
 impl Hub {
@@ -278,11 +449,27 @@ impl Hub {
             if self.is_stopping {
                 return None;
             }
+            let sync_due = self.recorder.as_ref().and_then(Recorder::sync_due);
             tokio::select! {
                 biased;
-                command = self.commands.recv() => self.obey(command),
+                command = self.commands.recv() => {
+                    self.obey(command);
+                    self.tell_time();
+                }
                 result = &mut work => return Some(result),
+                () = tokio::time::sleep(sync_due.unwrap_or_default()), if sync_due.is_some() => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.sync(&self.metrics).await;
+                    }
+                }
             }
+        }
+    }
+
+    /// Obeys what has been asked so far.
+    fn obey_all(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(Some(command));
         }
     }
 
@@ -302,42 +489,126 @@ impl Hub {
                     }
                 }
             }
+            Some(Command::Grow(schema)) => self.decoder.set_schema(schema),
+            Some(Command::Record(open)) => self.to_record = Some(open),
+            Some(Command::Join { subscriber, left, answer }) => self.join(subscriber, &left, answer),
+            Some(Command::Time(id)) => self.time_wanted.push(id),
             Some(Command::Unsubscribe(id)) => self.subscribers.retain(|subscriber| subscriber.id != id),
             // Without an engine nobody could stop the feed later.
             Some(Command::Stop) | None => self.is_stopping = true,
         }
     }
 
-    /// Decodes and hands over; `None` if the grace period ended meanwhile.
-    async fn take(&mut self, ingest: Ingest, context: &SourceContext) -> Option<()> {
+    /// Writes down if need be, acknowledges, decodes and hands over; `None` if the feed stopped before it was written down, or
+    /// the grace period ended.
+    async fn take(&mut self, mut ingest: Ingest, source: &mut dyn Source, context: &SourceContext) -> Option<()> {
         let arrived = Instant::now();
-        let now = context.connector.clock.now();
-        let Batch { schema, rows, .. } = self.decoder.decode(ingest, now, &self.metrics);
-        if rows.len() <= MAX_BATCH_ROWS {
-            return self.deliver_rows(schema, rows, arrived).await;
+        let ack = ingest.ack;
+        if let Some(open) = self.to_record.take() {
+            self.record(open).await?;
         }
-        let mut rows = rows.into_iter();
-        while rows.len() > 0 {
-            let some_rows = rows.by_ref().take(MAX_BATCH_ROWS).collect();
-            if self.deliver_rows(Arc::clone(&schema), some_rows, arrived).await.is_none() {
-                self.metrics.dropped.add(DropReason::Shutdown, rows.len() as u64);
+        let recorded = match self.recorder.take() {
+            None => None,
+            Some(mut recorder) => {
+                let recorded = recorder.take(&mut ingest, source, self, context).await;
+                self.recorder = Some(recorder);
+                recorded?
+            }
+        };
+        let now = recorded.map_or_else(|| context.connector.clock.now(), |(time, _)| time);
+        let batch = self.decoder.decode(ingest, now, &self.metrics);
+        // Senders that wait have heard by now how their messages were read.
+        if let (Some(_), Some(ack)) = (recorded, ack) {
+            source.ack(ack);
+            self.metrics.ack_time.observe(arrived.elapsed(), 1);
+        }
+        if let Some((_, offset)) = recorded {
+            self.next = offset + 1;
+        }
+        self.is_delivering = true;
+        let delivered = self.deliver_all(batch, arrived, recorded).await;
+        self.is_delivering = false;
+        self.tell_time();
+        delivered?;
+        if let (None, Some(ack)) = (recorded, ack) {
+            source.ack(ack);
+        }
+        Some(())
+    }
+
+    async fn deliver_all(&mut self, batch: Batch, arrived: Instant, recorded: Option<(Timestamp, u64)>) -> Option<()> {
+        let mut parts = parts(batch);
+        while let Some((batch, part, is_last)) = parts.next() {
+            let n_rows = batch.rows.len() as u64;
+            let place = recorded.map(|(time, offset)| Place { time, offset, part, is_last });
+            let delivered = self.deliver(Signal::Rows { batch: Arc::new(batch), arrived, place }).await;
+            if delivered.is_none() {
+                // What is in a journal is processed after the next start.
+                if recorded.is_none() {
+                    let n_more: u64 = parts.map(|(batch, ..)| batch.rows.len() as u64).sum();
+                    self.metrics.dropped.add(DropReason::Shutdown, n_rows + n_more);
+                }
                 return None;
             }
         }
         Some(())
     }
 
-    async fn deliver_rows(&mut self, schema: Arc<Schema>, rows: Vec<Row>, arrived: Instant) -> Option<()> {
-        if rows.is_empty() {
-            return Some(());
+    /// Keeps a journal from now on; waits until whoever wrote it before has let go.
+    async fn record(&mut self, open: OpenJournal) -> Option<()> {
+        let writer = self.obeying(open.writer.lock_owned()).await?;
+        let recorder = Recorder::new(writer);
+        self.next = recorder.journal().end();
+        self.recorder = Some(recorder);
+        Some(())
+    }
+
+    /// Waits while the journal is full.
+    async fn room(&mut self) -> Option<()> {
+        let mut is_reported = false;
+        while let Some(recorder) = self.recorder.as_ref().filter(|recorder| recorder.journal().is_full()) {
+            recorder.journal().make_room();
+            if !std::mem::replace(&mut is_reported, true) {
+                self.metrics.errors.report("the journal is full: waiting for rules to come on");
+            }
+            self.obeying(tokio::time::sleep(FULL_PAUSE)).await?;
         }
-        let n_rows = rows.len() as u64;
-        let batch = Arc::new(Batch::per_row(schema, rows));
-        let delivered = self.deliver(Signal::Rows { batch, arrived }).await;
-        if delivered.is_none() {
-            self.metrics.dropped.add(DropReason::Shutdown, n_rows);
+        Some(())
+    }
+
+    /// A rule has read the journal up to its next record. If the feed is further, it must read on.
+    fn join(&mut self, subscriber: Subscriber, left: &CancellationToken, answer: oneshot::Sender<Subscriber>) {
+        if left.is_cancelled() {
+            return;
         }
-        delivered
+        if subscriber.next >= self.next && self.to_record.is_none() && (self.recorder.is_some() || self.is_delivering) {
+            self.add(subscriber);
+        } else {
+            // If it has left, it needs no answer.
+            let _ = answer.send(subscriber);
+        }
+    }
+
+    fn add(&mut self, mut subscriber: Subscriber) {
+        subscriber.n_delivered = self.n_delivered;
+        self.time_wanted.push(subscriber.id);
+        self.subscribers.push(subscriber);
+    }
+
+    /// Tells rules that asked how far time has come. Only between two records: nothing older may follow.
+    fn tell_time(&mut self) {
+        if self.is_delivering || self.time_wanted.is_empty() {
+            return;
+        }
+        let wanted = std::mem::take(&mut self.time_wanted);
+        let Some(recorder) = &mut self.recorder else { return };
+        let time = recorder.time(self.clock.now());
+        for id in wanted {
+            if let Some(subscriber) = self.subscribers.iter().find(|subscriber| subscriber.id == id) {
+                // A rule whose channel is full has rows to look at first; it asks again.
+                let _ = subscriber.channel.try_send(Signal::Time(time));
+            }
+        }
     }
 
     /// Puts the signal in every subscriber's channel, waits for room where there is none, and obeys commands while it waits.
@@ -349,6 +620,13 @@ impl Hub {
             let behind = self.subscribers.iter_mut().find(|subscriber| subscriber.n_delivered < n_delivered);
             let Some(subscriber) = behind else { return Some(()) };
             let id = subscriber.id;
+            if let Signal::Rows { place: Some(place), .. } = &signal
+                && place.offset < subscriber.next
+            {
+                // It has come by way of the journal, and has had it.
+                subscriber.n_delivered = n_delivered;
+                continue;
+            }
             match subscriber.channel.try_send(signal.clone()) {
                 Ok(()) => subscriber.n_delivered = n_delivered,
                 Err(TrySendError::Closed(_)) => self.subscribers.retain(|subscriber| subscriber.id != id),

@@ -37,6 +37,8 @@ pub(super) struct Generation {
     pub sinks: Vec<Arc<SinkMetrics>>,
     pub channels: Vec<Channel>,
     pub pulse: Arc<Pulse>,
+    /// What its promise does not cover.
+    pub limits: Vec<String>,
     /// Cancelled to end it without writing what it holds.
     pub cut_short: CancellationToken,
     /// Cancelled when all its tasks have returned.
@@ -54,6 +56,7 @@ impl Generation {
             options,
             buffer_batches,
             backpressure,
+            delivery,
             suspend,
             late_sink,
             error_sink,
@@ -66,6 +69,7 @@ impl Generation {
         let is_same_rule = (name, sinks, options) == (&rule.name, &rule.sinks, &rule.options)
             && is_same_statement(sql, &rule.sql)
             && (buffer_batches, backpressure, suspend) == (&rule.buffer_batches, &rule.backpressure, &rule.suspend)
+            && *delivery == rule.delivery
             && (late_sink, error_sink, fail_on_error) == (&rule.late_sink, &rule.error_sink, &rule.fail_on_error);
         let same_stream =
             |old: &Arc<StreamDef>| named.streams.get(&old.name).is_some_and(|new| is_same_stream(old, new));

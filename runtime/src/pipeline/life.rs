@@ -184,7 +184,7 @@ impl Engine {
     pub(super) fn warn_of_queues(&self, names: &HashSet<&str>) {
         let Some(state) = &self.settings().state else { return };
         let known: HashSet<String> = names.iter().map(|name| file_name(name)).collect();
-        let Ok(folders) = std::fs::read_dir(state.dir().join("queue")) else { return };
+        let Ok(folders) = std::fs::read_dir(state.volume().dir().join("queue")) else { return };
         for folder in folders.flatten() {
             let is_known = folder.file_name().to_str().is_some_and(|name| known.contains(name));
             if !is_known && holds_rows(&folder.path()) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sluice_sql::Timestamp;
+use sluice_sql::operators::Restored;
 
 use crate::connection::{Health, HealthChange};
 use crate::pipeline::memory::Memory;
@@ -76,11 +77,15 @@ pub enum DropReason {
     Expired,
     /// What was kept on disk can't be read any more.
     Damaged,
+    /// The far side delivered it again, and it had been taken.
+    Duplicate,
+    /// It was in the journal, and is gone or damaged.
+    Journal,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 10] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::Payload,
         DropReason::Late,
         DropReason::BadTimestamp,
@@ -91,6 +96,8 @@ impl DropReason {
         DropReason::Overflow,
         DropReason::Expired,
         DropReason::Damaged,
+        DropReason::Duplicate,
+        DropReason::Journal,
     ];
 
     /// The word in metrics and status.
@@ -106,6 +113,8 @@ impl DropReason {
             DropReason::Overflow => "overflow",
             DropReason::Expired => "expired",
             DropReason::Damaged => "damaged",
+            DropReason::Duplicate => "duplicate",
+            DropReason::Journal => "journal",
         }
     }
 }
@@ -156,6 +165,18 @@ impl Histogram {
             bucket.fetch_add(n, Ordering::Relaxed);
         }
         self.sum_us.fetch_add(us.saturating_mul(n), Ordering::Relaxed);
+    }
+
+    /// The upper bound of the bucket that holds this share of all events; `None` without any.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let (counts, _) = self.snapshot();
+        let wanted = counts.iter().sum::<u64>() as f64 * share;
+        let mut n_seen = 0;
+        let bucket_idx = counts.iter().position(|count| {
+            n_seen += count;
+            n_seen > 0 && n_seen as f64 >= wanted
+        })?;
+        Some(Self::BOUNDS_US.get(bucket_idx).map_or(Duration::MAX, |bound| Duration::from_micros(*bound)))
     }
 
     /// Counts per bucket (not cumulated; the last bucket has no bound) and the sum of all durations.
@@ -276,6 +297,8 @@ pub struct StreamMetrics {
     pub dropped: Drops,
     /// Microseconds spent waiting for a rule to take rows.
     pub blocked_us: Counter,
+    /// From a message's arrival until it was in the journal and acknowledged.
+    pub ack_time: Histogram,
     /// Errors of the source and of decoding.
     pub errors: Arc<ErrorLog>,
     /// State of the connection; also the source's [`ConnectorContext::health`](crate::connection::ConnectorContext).
@@ -298,6 +321,7 @@ impl StreamMetrics {
             rows_out: Counter::default(),
             dropped: Drops::default(),
             blocked_us: Counter::default(),
+            ack_time: Histogram::default(),
         }
     }
 }
@@ -323,8 +347,62 @@ pub struct RuleMetrics {
     pub restarts: Counter,
     /// Bytes of rows that wait in its channels.
     pub memory: Arc<Memory>,
+    /// Its checkpoints.
+    pub checkpoints: CheckpointMetrics,
     /// Errors of expressions and of the rule's task.
     pub errors: ErrorLog,
+}
+
+/// What the checkpoints of a rule count.
+#[derive(Debug, Default)]
+pub struct CheckpointMetrics {
+    /// Written.
+    pub done: Counter,
+    /// Not written.
+    pub failed: Counter,
+    newest: Mutex<NewestCheckpoint>,
+}
+
+/// The newest checkpoint of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewestCheckpoint {
+    /// When it was written, or was last known to be as good as new; `None` before the first.
+    pub at: Option<Timestamp>,
+    /// From the barrier until it was written.
+    pub took: Duration,
+    /// Its size.
+    pub n_bytes: u64,
+    /// What became of the state that the rule found when it began.
+    pub restored: Option<Restored>,
+}
+
+impl CheckpointMetrics {
+    /// One was written.
+    pub fn done(&self, at: Timestamp, took: Duration, n_bytes: u64) {
+        self.done.inc();
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = NewestCheckpoint { at: Some(at), took, n_bytes, restored: newest.restored.take() };
+    }
+
+    /// None was needed: nothing has happened since the last one.
+    pub fn still_good(&self, at: Timestamp) {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).at = Some(at);
+    }
+
+    /// One could not be written.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// The rule began with an earlier state.
+    pub fn restored(&self, restored: &Restored) {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).restored = Some(restored.clone());
+    }
+
+    /// The newest one.
+    pub fn newest(&self) -> NewestCheckpoint {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl RuleMetrics {
@@ -332,6 +410,7 @@ impl RuleMetrics {
     pub fn new(rule: &str, process: &Arc<Memory>, clock: Arc<dyn Clock>) -> Self {
         let rule: Arc<str> = rule.into();
         RuleMetrics {
+            checkpoints: CheckpointMetrics::default(),
             errors: ErrorLog::new(Some(Arc::clone(&rule)), None, clock),
             rule,
             memory: Arc::new(Memory::below(process, None)),
@@ -567,7 +646,8 @@ mod tests {
         for (reason_idx, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(drops.get(reason), reason_idx as u64 + 1, "{}", reason.as_str());
         }
-        assert_eq!(drops.total(), 55);
+        let n_reasons = DropReason::ALL.len() as u64;
+        assert_eq!(drops.total(), n_reasons * (n_reasons + 1) / 2);
     }
 
     #[test]

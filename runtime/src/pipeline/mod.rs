@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod build;
 pub mod channel;
 pub mod decode;
+pub mod durable;
 mod engine;
 pub mod exposition;
 pub mod feed;

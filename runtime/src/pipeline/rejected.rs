@@ -46,6 +46,11 @@ pub fn batch(rule: &str, rejected: &[&Rejected]) -> Batch {
 }
 
 impl SideSinks {
+    /// All channels.
+    pub fn all(&self) -> impl Iterator<Item = &Sender<ToSink>> {
+        self.late.iter().chain(&self.error)
+    }
+
     /// The channel for rows that were left out for this reason.
     pub fn of(&self, reason: RejectReason) -> Option<&Sender<ToSink>> {
         match reason {

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::channel::{Load, Receiver, Sender, Travels, TrySendError};
+use crate::pipeline::durable::Durable;
 use crate::pipeline::feed::Signal;
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::memory::shared_bytes;
@@ -174,6 +175,8 @@ pub struct RuleParts {
     pub pulse: Arc<Pulse>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// For a rule that keeps state.
+    pub durable: Option<Durable>,
 }
 
 /// A rule that runs.
@@ -193,6 +196,7 @@ pub struct RuleTask {
     tail: Arc<Tail>,
     pulse: Arc<Pulse>,
     clock: Arc<dyn Clock>,
+    durable: Option<Durable>,
     /// Per lookup, the batches that wait for its answers.
     in_flight: Vec<FuturesOrdered<BoxFuture<'static, Answered>>>,
     n_in_flight: usize,
@@ -210,6 +214,7 @@ struct Answered {
     request: LookupRequest,
     answers: Vec<LookupAnswer>,
     arrived: Option<Instant>,
+    cause: Option<Cause>,
 }
 
 /// A batch on its way through the lookup joins: before lookup `lookup_idx`, or final behind the last one.
@@ -217,6 +222,7 @@ struct Moving {
     lookup_idx: usize,
     batch: Batch,
     arrived: Option<Instant>,
+    cause: Option<Cause>,
 }
 
 enum Event {
@@ -228,8 +234,20 @@ enum Event {
 impl RuleTask {
     /// A rule that is ready to run.
     pub fn new(parts: RuleParts) -> Self {
-        let RuleParts { chain, ctx, inputs, lookups, sinks, side_sinks, fail_on_error, metrics, tail, pulse, clock } =
-            parts;
+        let RuleParts {
+            chain,
+            ctx,
+            inputs,
+            lookups,
+            sinks,
+            side_sinks,
+            fail_on_error,
+            metrics,
+            tail,
+            pulse,
+            clock,
+            durable,
+        } = parts;
         let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
         RuleTask {
             chain,
@@ -245,6 +263,7 @@ impl RuleTask {
             tail,
             pulse,
             clock,
+            durable,
             in_flight,
             n_in_flight: 0,
             moving: VecDeque::new(),
@@ -255,43 +274,159 @@ impl RuleTask {
 
     /// Runs until the inputs have ended or closed and everything that they caused is with the sinks.
     pub async fn run(&mut self) -> RuleEnd {
-        loop {
-            let event = match self.next_event().await {
-                Some(event) => event,
-                None if self.inputs.have_ended() => return RuleEnd::Done,
-                None => return RuleEnd::Stopped,
-            };
-            match event {
-                Event::Answer(answered) => self.join(answered),
-                Event::Timer => self.tick(),
-                Event::Signal(input_idx, Some(Signal::Rows { batch, arrived })) => {
-                    self.metrics.rows_in.add(batch.rows.len() as u64);
-                    if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
-                        self.tick();
+        if let Some(durable) = &mut self.durable
+            && let Err(message) = durable.begin(&mut self.chain, &mut self.ctx).await
+        {
+            return RuleEnd::Failed(message);
+        }
+        let end = loop {
+            match self.turn().await {
+                Ok(true) => {}
+                Ok(false) if self.inputs.have_ended() => break RuleEnd::Done,
+                Ok(false) => break RuleEnd::Stopped,
+                Err(end) => return end,
+            }
+        };
+        self.last_checkpoint().await;
+        end
+    }
+
+    /// One event and what it causes. False if there can be no more.
+    async fn turn(&mut self) -> Result<bool, RuleEnd> {
+        if self.n_in_flight == 0
+            && let Some(durable) = &mut self.durable
+            && durable.is_due()
+        {
+            // It completes beside the rule.
+            let sinks = self.sinks.iter().chain(self.side_sinks.all());
+            let _ = durable.checkpoint(&mut self.chain, sinks).await;
+        }
+        let Some(event) = self.next_event().await else { return Ok(false) };
+        match event {
+            Event::Answer(answered) => self.join(answered),
+            Event::Timer => match &mut self.durable {
+                None => self.tick(),
+                Some(durable) => {
+                    let timer = self.chain.next_timer();
+                    durable.ask(timer.is_some_and(|timer| timer <= self.clock.now()));
+                }
+            },
+            Event::Signal(input_idx, signal) => match &mut self.durable {
+                None => self.signal(input_idx, signal)?,
+                Some(durable) => {
+                    if matches!(signal, None | Some(Signal::End)) {
+                        // Nothing follows, but what came before may have to wait.
+                        self.inputs.close(input_idx);
                     }
-                    self.step(0, Some(arrived), |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+                    durable.receive(input_idx, signal);
+                    self.signals_in_order().await?;
                 }
-                Event::Signal(input_idx, Some(Signal::End)) => {
+            },
+        }
+        self.settle().await?;
+        Ok(true)
+    }
+
+    /// Hands over what a step has given: rows that were left out, results; then the rule may have to end.
+    async fn settle(&mut self) -> Result<(), RuleEnd> {
+        if !self.rejected.is_empty() {
+            self.emit_rejected().await;
+        }
+        self.advance().await?;
+        match self.failure.take() {
+            Some(failure) => Err(RuleEnd::Failed(failure.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
+        match signal {
+            Some(Signal::Rows { batch, arrived, .. }) => {
+                self.metrics.rows_in.add(batch.rows.len() as u64);
+                if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
+                    self.tick();
+                }
+                self.step(0, Some(arrived), None, |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+            }
+            Some(Signal::Time(_)) => {}
+            Some(Signal::End) => {
+                self.inputs.end(input_idx);
+                self.step(0, None, None, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
+            }
+            Some(Signal::Failed(message)) => return Err(RuleEnd::Failed(message.to_string())),
+            None => self.inputs.close(input_idx),
+        }
+        Ok(())
+    }
+
+    /// Processes what has come of all inputs, in order of arrival, as far as it is known what comes next.
+    async fn signals_in_order(&mut self) -> Result<(), RuleEnd> {
+        while let Some((input_idx, signal)) = self.durable.as_mut().and_then(Durable::next_signal) {
+            match signal {
+                Some(Signal::Rows { batch, arrived, place: Some(place) }) => {
+                    self.ring_until(place.time);
+                    let Some(cause) = self.durable.as_mut().and_then(|durable| durable.enter(input_idx, place)) else {
+                        continue;
+                    };
+                    self.metrics.rows_in.add(batch.rows.len() as u64);
+                    self.step(0, Some(arrived), Some(cause), |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+                }
+                Some(Signal::End) => {
                     self.inputs.end(input_idx);
-                    self.step(0, None, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
+                    // Its results follow those of the last row.
+                    let cause = self.durable.as_mut().map(Durable::next_cause);
+                    self.step(0, None, cause, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
                 }
-                Event::Signal(_, Some(Signal::Failed(message))) => return RuleEnd::Failed(message.to_string()),
-                Event::Signal(input_idx, None) => self.inputs.close(input_idx),
+                other => self.signal(input_idx, other)?,
             }
-            if !self.rejected.is_empty() {
-                self.emit_rejected().await;
+            self.settle().await?;
+        }
+        let known = self.durable.as_ref().map_or(Timestamp::MIN, Durable::known_time);
+        if known < Timestamp::MAX {
+            self.ring_until(known);
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.ask(false);
+        }
+        Ok(())
+    }
+
+    /// Rings the timers up to a time, one by one, each at its own time: so a replay rings them alike.
+    fn ring_until(&mut self, time: Timestamp) {
+        let mut n_ticks = 0;
+        loop {
+            let timer = self.chain.next_timer();
+            let Some(cause) = self.durable.as_mut().and_then(|durable| durable.timer_until(timer, time, n_ticks))
+            else {
+                break;
+            };
+            self.step(0, None, Some(cause), |chain, ctx, out| chain.tick(ctx, out));
+            n_ticks += 1;
+            if self.chain.next_timer() == timer {
+                break;
             }
-            if let Err(end) = self.advance().await {
-                return end;
-            }
-            if let Some(failure) = self.failure.take() {
-                return RuleEnd::Failed(failure.to_string());
-            }
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.pass(time);
+        }
+    }
+
+    /// Leaves a checkpoint behind, so that whoever comes next goes on from here.
+    async fn last_checkpoint(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        if durable.has_changed() {
+            // Cut short from outside if a sink does not take what came before.
+            let sinks = self.sinks.iter().chain(self.side_sinks.all());
+            let _ = durable.checkpoint(&mut self.chain, sinks).await.await;
         }
     }
 
     /// Counts what a rule that is cut short still held, as rows that nobody will process.
     pub fn count_left_over(&mut self) {
+        if self.durable.is_some() {
+            // It is in the journals, and is processed after the next start.
+            return;
+        }
         let in_channels: u64 = self.inputs.drain_rows();
         let moving: usize = self.moving.iter().map(|moving| moving.batch.rows.len()).sum();
         let left_over = in_channels + moving as u64 + self.n_emitting;
@@ -308,7 +443,14 @@ impl RuleTask {
             let wait_ms = timer.saturating_sub(self.clock.now()).max(0);
             Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).min(MAX_SLEEP)
         });
-        let RuleTask { inputs, in_flight, n_in_flight, .. } = self;
+        let RuleTask { inputs, in_flight, n_in_flight, durable, .. } = self;
+        let timer = match durable {
+            None => timer,
+            Some(durable) => durable.wait(timer, *n_in_flight == 0).filter(|_| is_open),
+        };
+        // A checkpoint waits until nothing is on its way.
+        let takes_more =
+            *n_in_flight < MAX_IN_FLIGHT && (*n_in_flight == 0 || !durable.as_mut().is_some_and(Durable::is_due));
         let event = tokio::select! {
             biased;
             answered = poll_fn(|cx| poll_in_flight(in_flight, cx)), if *n_in_flight > 0 => {
@@ -316,7 +458,7 @@ impl RuleTask {
                 Event::Answer(answered)
             }
             () = tokio::time::sleep(timer.unwrap_or_default()), if timer.is_some() => Event::Timer,
-            (input_idx, signal) = poll_fn(|cx| inputs.poll(cx)), if is_open && *n_in_flight < MAX_IN_FLIGHT => {
+            (input_idx, signal) = poll_fn(|cx| inputs.poll(durable.as_ref(), cx)), if is_open && takes_more => {
                 Event::Signal(input_idx, signal)
             }
         };
@@ -324,18 +466,18 @@ impl RuleTask {
     }
 
     fn tick(&mut self) {
-        self.step(0, None, |chain, ctx, out| chain.tick(ctx, out));
+        self.step(0, None, None, |chain, ctx, out| chain.tick(ctx, out));
     }
 
     fn join(&mut self, answered: Answered) {
-        let Answered { lookup_idx, batch, request, answers, arrived } = answered;
+        let Answered { lookup_idx, batch, request, answers, arrived, cause } = answered;
         let is_dropped = |key: &Option<u32>| {
             let answer = key.and_then(|key_idx| answers.get(key_idx as usize));
             matches!(answer, Some(LookupAnswer::Drop))
         };
         let n_dropped = request.row_keys.iter().filter(|key| is_dropped(key)).count();
         self.metrics.dropped.add(DropReason::Lookup, n_dropped as u64);
-        self.step(lookup_idx + 1, arrived, |chain, ctx, out| {
+        self.step(lookup_idx + 1, arrived, cause, |chain, ctx, out| {
             chain.lookup_join(lookup_idx, batch, &request, &answers, ctx, out);
         });
     }
@@ -345,15 +487,17 @@ impl RuleTask {
         &mut self,
         lookup_idx: usize,
         arrived: Option<Instant>,
+        cause: Option<Cause>,
         call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>),
     ) {
         self.call(call);
-        self.moving.extend(self.out.drain(..).map(|batch| Moving { lookup_idx, batch, arrived }));
+        self.moving.extend(self.out.drain(..).map(|batch| Moving { lookup_idx, batch, arrived, cause }));
     }
 
     fn call<T>(&mut self, call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>) -> T) -> T {
-        self.ctx.now = self.clock.now();
-        self.pulse.set(self.ctx.now);
+        let now = self.clock.now();
+        self.ctx.now = self.durable.as_ref().map_or(now, Durable::time);
+        self.pulse.set(now);
         let result = call(&mut self.chain, &mut self.ctx, &mut self.out);
         self.pulse.set(0);
         let report = &mut self.ctx.report;
@@ -378,9 +522,9 @@ impl RuleTask {
 
     /// Moves what came out of the chain on: to the next lookup, or to the sinks.
     async fn advance(&mut self) -> Result<(), RuleEnd> {
-        while let Some(Moving { lookup_idx, batch, arrived }) = self.moving.pop_front() {
+        while let Some(Moving { lookup_idx, batch, arrived, cause }) = self.moving.pop_front() {
             let Some(driver) = self.lookups.get(lookup_idx).map(Arc::clone) else {
-                self.emit(batch, arrived).await?;
+                self.emit(batch, arrived, cause).await?;
                 continue;
             };
             let request = self.call(|chain, ctx, _| chain.lookup_keys(lookup_idx, &batch, ctx));
@@ -388,7 +532,7 @@ impl RuleTask {
             self.n_in_flight += 1;
             in_flight.push_back(Box::pin(async move {
                 let answers = if request.keys.is_empty() { Vec::new() } else { driver.answer(&request.keys).await };
-                Answered { lookup_idx, batch, request, answers, arrived }
+                Answered { lookup_idx, batch, request, answers, arrived, cause }
             }));
         }
         Ok(())
@@ -407,14 +551,18 @@ impl RuleTask {
         }
     }
 
-    async fn emit(&mut self, batch: Batch, arrived: Option<Instant>) -> Result<(), RuleEnd> {
+    async fn emit(&mut self, batch: Batch, arrived: Option<Instant>, cause: Option<Cause>) -> Result<(), RuleEnd> {
         if batch.is_empty() {
             return Ok(());
         }
         self.n_emitting = batch.rows.len() as u64;
+        let cause = match &mut self.durable {
+            Some(durable) => cause.map(|cause| durable.number(cause, self.n_emitting)),
+            None => None,
+        };
         let batch = Arc::new(batch);
         for (sink_idx, sink) in self.sinks.iter().enumerate() {
-            let is_open = match sink.try_send(ToSink::from(Arc::clone(&batch))) {
+            let is_open = match sink.try_send(ToSink::Results { batch: Arc::clone(&batch), cause }) {
                 Ok(()) => true,
                 Err(TrySendError::Closed(_)) => false,
                 Err(TrySendError::Full(batch)) => {
@@ -486,11 +634,12 @@ impl Inputs {
         n_rows
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<Signal>)> {
+    fn poll(&mut self, durable: Option<&Durable>, cx: &mut Context<'_>) -> Poll<(usize, Option<Signal>)> {
         let n_inputs = self.receivers.len();
         for offset in 0..n_inputs {
             let input_idx = (self.first + offset) % n_inputs;
             if let Some(Some(receiver)) = self.receivers.get_mut(input_idx)
+                && durable.is_none_or(|durable| durable.wants(input_idx))
                 && let Poll::Ready(signal) = receiver.poll_recv(cx)
             {
                 self.first = input_idx + 1;

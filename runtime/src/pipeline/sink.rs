@@ -370,7 +370,11 @@ impl SinkDriver {
                         self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
                         return Err(cut);
                     }
-                    barrier.taken();
+                    match self.delivery.flush().await? {
+                        Ok(()) => barrier.taken(),
+                        // Let go of, it says that the checkpoint has failed.
+                        Err(error) => self.delivery.metrics.errors.report(format_args!("flush: {error}")),
+                    }
                 }
             }
         }

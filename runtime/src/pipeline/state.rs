@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sluice_sql::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::memory;
 use crate::definition::{LookupTableDef, RuleDef, StreamDef};
 use crate::lookup::TableHandle;
 use crate::pipeline::build::Named;
@@ -13,7 +14,7 @@ use crate::pipeline::feed::{FeedHandle, SubscriberId};
 use crate::pipeline::generation::{Generation, is_same_stream};
 use crate::pipeline::metrics::RuleMetrics;
 use crate::pipeline::rule::Tail;
-use crate::pipeline::status::{RuleState, RuleStatus, by_reason};
+use crate::pipeline::status::{CheckpointStatus, RuleState, RuleStatus, by_reason};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -89,6 +90,49 @@ impl State {
     }
 }
 
+/// Stops the feeds that no rule writes to any more; gives what the others wait for: rules that come to their end by
+/// themselves now. Rules that feed each other in a ring never do, so their feeds are stopped too.
+pub(super) fn stop_ready_feeds(state: &mut State) -> Vec<CancellationToken> {
+    let State { rules, feeds, .. } = state;
+    let writers: Vec<_> = rules
+        .values()
+        .filter(|entry| !entry.finished.is_cancelled())
+        .filter_map(|entry| {
+            let running = entry.running.as_ref()?;
+            let topics: Vec<_> = running.def.sinks.iter().filter_map(memory::written_topic).collect();
+            (!topics.is_empty()).then_some((entry, running, topics))
+        })
+        .collect();
+    let mut waiting = Vec::new();
+    for (feed_id, feed) in feeds.iter().filter(|(_, feed)| !feed.handle.is_stopping()) {
+        let reads = memory::read_topics(&feed.def);
+        let of_feed: Vec<_> = writers
+            .iter()
+            .filter(|(.., topics)| reads.as_ref().is_some_and(|reads| topics.iter().any(|topic| topic.reaches(reads))))
+            .collect();
+        if of_feed.is_empty() {
+            feed.handle.stop();
+        } else {
+            waiting.push((feed_id, of_feed));
+        }
+    }
+    let ends = |running: &Generation| {
+        running.subscriptions.iter().all(|(feed_id, _)| feeds.get(feed_id).is_none_or(|feed| feed.handle.is_stopping()))
+    };
+    let ending: Vec<_> = waiting
+        .iter()
+        .flat_map(|(_, of_feed)| of_feed)
+        .filter(|(_, running, _)| ends(running))
+        .map(|(entry, ..)| entry.finished.clone())
+        .collect();
+    if ending.is_empty() {
+        for (feed_id, _) in &waiting {
+            feeds.get(*feed_id).into_iter().for_each(|feed| feed.handle.stop());
+        }
+    }
+    ending
+}
+
 impl RuleEntry {
     /// It does not run, and will not without a change.
     pub fn is_over(&self) -> bool {
@@ -128,6 +172,10 @@ impl RuleEntry {
             buffered_bytes: self.metrics.memory.used(),
             full_channels: running.map(Generation::full_channels).unwrap_or_default(),
             tail_missed: self.tail.missed.get(),
+            checkpoint: running
+                .filter(|running| running.def.delivery.is_durable())
+                .map(|_| CheckpointStatus::new(&self.metrics.checkpoints)),
+            limits: running.map(|running| running.limits.clone()).unwrap_or_default(),
             last_error: self.metrics.errors.newest(),
             sources: running.map(Generation::source_status).unwrap_or_default(),
             lookups: running.map(Generation::lookup_status).unwrap_or_default(),

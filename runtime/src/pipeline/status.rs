@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sluice_sql::Timestamp;
 
 use crate::connection::Health;
-use crate::pipeline::metrics::{Circuit, DropReason, Drops, ErrorEntry, ErrorLog, QueueMetrics};
+use crate::pipeline::metrics::{CheckpointMetrics, Circuit, DropReason, Drops, ErrorEntry, ErrorLog, QueueMetrics};
 
 /// Where a rule is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,12 @@ pub struct RuleStatus {
     pub full_channels: Vec<String>,
     /// Results that readers of its live output missed because they were too slow.
     pub tail_missed: u64,
+    /// The state that it keeps, for `qos` 1 and 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+    /// What its promise does not cover, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// The newest error of the rule or of one of its connectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<ErrorEntry>,
@@ -104,6 +110,46 @@ pub struct RuleStatus {
     pub lookups: Vec<ConnectorStatus>,
     /// Its sinks.
     pub sinks: Vec<ConnectorStatus>,
+}
+
+/// The checkpoints of a rule.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// When the newest was written, or was last known to be as good as new, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// From its barrier until it was written.
+    pub took_ms: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How many were written since the process started.
+    pub written: u64,
+    /// How many could not be written.
+    pub failed: u64,
+    /// Operators that went on with what they had when the rule began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+    /// Operators of the earlier statement whose state was given up then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+impl CheckpointStatus {
+    pub(super) fn new(metrics: &CheckpointMetrics) -> Self {
+        let newest = metrics.newest();
+        let restored = newest.restored.unwrap_or_default();
+        let texts = |names: &[smol_str::SmolStr]| names.iter().map(ToString::to_string).collect();
+        CheckpointStatus {
+            at: newest.at,
+            took_ms: u64::try_from(newest.took.as_millis()).unwrap_or(u64::MAX),
+            bytes: newest.n_bytes,
+            written: metrics.done.get(),
+            failed: metrics.failed.get(),
+            kept: texts(&restored.kept),
+            lost: texts(&restored.lost),
+        }
+    }
 }
 
 /// One stream, lookup table or sink of a rule.

@@ -1,15 +1,17 @@
 //! `memory`: rows to the in-process bus, for sources and lookup tables of other rules.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluice_sql::{Object, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::{Output, Sink, SinkArgs, SinkError, SinkType, Takes};
 use crate::connection::ConnectorContext;
-use crate::connection::memory::{MemoryBus, MemoryRow, RowKind};
+use crate::connection::memory::{Held, MemoryBus, MemoryRow, RowKind};
 use crate::error::{ConfigError, ConnectorError};
 use crate::template::{Surroundings, TextOption};
 use crate::time::Clock;
@@ -41,7 +43,12 @@ struct MemorySink {
     rowkind_field: Option<String>,
     key_field: Option<String>,
     connected: Option<(Arc<MemoryBus>, Arc<dyn Clock>)>,
+    /// Cancelled when the readers have what was written safe.
+    held: VecDeque<CancellationToken>,
 }
+
+/// Writes that readers may have to answer for; beyond that the oldest is waited for.
+const MAX_HELD: usize = 4096;
 
 fn build(args: &SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError> {
     let MemoryOptions { topic, rowkind_field, key_field } = args.options.parse()?;
@@ -55,7 +62,7 @@ fn build(args: &SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError> {
             "is needed together with rowkindField: the column with the row's key",
         ));
     }
-    Ok(Box::new(MemorySink { topic, rowkind_field, key_field, connected: None }))
+    Ok(Box::new(MemorySink { topic, rowkind_field, key_field, connected: None, held: VecDeque::new() }))
 }
 
 fn check_topic(topic: &str) -> Result<(), String> {
@@ -130,9 +137,24 @@ impl Sink for MemorySink {
             }
         }
         for (topic, rows) in runs {
-            bus.publish(&topic, rows).await;
+            let (held, is_safe) = Held::new();
+            bus.publish_held(&topic, rows, held).await;
+            self.held.push_back(is_safe);
+        }
+        while self.held.len() > MAX_HELD || self.held.front().is_some_and(CancellationToken::is_cancelled) {
+            if let Some(oldest) = self.held.pop_front() {
+                oldest.cancelled().await;
+            }
         }
         if refused.is_empty() { Ok(()) } else { Err(SinkError::Refused { items: refused, n_others: 0, reason }) }
+    }
+
+    /// Waits until the readers have everything safe: in their journals, if they keep some.
+    async fn flush(&mut self) -> Result<(), SinkError> {
+        while let Some(is_safe) = self.held.pop_front() {
+            is_safe.cancelled().await;
+        }
+        Ok(())
     }
 }
 

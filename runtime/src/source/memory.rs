@@ -1,5 +1,6 @@
 //! Rows that other rules write into a memory topic.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use sluice_sql::{Object, Value};
 
 use super::{Gives, Ingest, Items, Source, SourceArgs, SourceContext, SourceRow, SourceType};
-use crate::connection::memory::{MemoryBus, MemoryMessage, MemorySubscription, RowKind};
+use crate::connection::memory::{Held, MemoryBus, MemoryMessage, MemorySubscription, RowKind};
 use crate::connection::topic::TopicFilter;
 use crate::error::{ConfigError, ConnectorError};
 
@@ -45,11 +46,21 @@ struct MemorySource {
     /// The bus lives as long as somebody holds it.
     connected: Option<(Arc<MemoryBus>, MemorySubscription)>,
     context: Option<SourceContext>,
+    /// What writers wait for, by the number of its ingest.
+    held: VecDeque<(u64, Vec<Held>)>,
+    last_ack: u64,
 }
 
 fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
     let filter = TopicFilter::parse(args.datasource).map_err(|message| ConfigError::new("datasource", message))?;
-    Ok(Box::new(MemorySource { filter, options: args.options.parse()?, connected: None, context: None }))
+    Ok(Box::new(MemorySource {
+        filter,
+        options: args.options.parse()?,
+        connected: None,
+        context: None,
+        held: VecDeque::new(),
+        last_ack: 0,
+    }))
 }
 
 #[async_trait]
@@ -73,16 +84,45 @@ impl Source for MemorySource {
         let wants_meta = context.wants_meta.load(std::sync::atomic::Ordering::Relaxed);
         let mut rows = Vec::with_capacity(message.rows.len());
         add(&message, wants_meta, &mut rows);
+        let mut held = vec![message.held];
         while rows.len() < MAX_ROWS
             && let Some(message) = subscription.try_next()
         {
             add(&message, wants_meta, &mut rows);
+            held.push(message.held);
         }
-        Ok(Some(Ingest { items: Items::Rows(rows), ack: None }))
+        Ok(Some(self.ingest(rows, held)))
+    }
+
+    fn ack(&mut self, ack: u64) {
+        while self.held.front().is_some_and(|(number, _)| *number <= ack) {
+            self.held.pop_front();
+        }
+    }
+
+    fn limits(&self, _qos: u8) -> Vec<String> {
+        vec!["rows that a crash finds on their way between two rules are gone, unless the rule that writes them has qos 1 or 2 too: then it writes them again, some perhaps twice".to_owned()]
+    }
+
+    fn drain(&mut self) -> Option<Ingest> {
+        let (Some((_, subscription)), Some(context)) = (&mut self.connected, &self.context) else { return None };
+        let wants_meta = context.wants_meta.load(std::sync::atomic::Ordering::Relaxed);
+        let mut rows = Vec::new();
+        let message = subscription.try_next()?;
+        add(&message, wants_meta, &mut rows);
+        Some(self.ingest(rows, vec![message.held]))
     }
 
     async fn close(&mut self) {
         self.connected = None;
+    }
+}
+
+impl MemorySource {
+    fn ingest(&mut self, rows: Vec<SourceRow>, held: Vec<Held>) -> Ingest {
+        self.last_ack += 1;
+        self.held.push_back((self.last_ack, held));
+        Ingest { items: Items::Rows(rows), ack: Some(self.last_ack) }
     }
 }
 
@@ -123,7 +163,7 @@ mod tests {
         bus.publish("a/b", vec![row(1, RowKind::Upsert), row(2, RowKind::Delete)]).await;
         bus.publish("a", vec![row(3, RowKind::Upsert)]).await;
         bus.publish("a/c", vec![row(4, RowKind::Upsert)]).await;
-        let Some(Ingest { items: Items::Rows(rows), ack: None }) = source.next().await.unwrap() else { panic!() };
+        let Some(Ingest { items: Items::Rows(rows), ack: Some(1) }) = source.next().await.unwrap() else { panic!() };
         let show = |object: &Object| object.iter().map(|(_, value)| format!("{value:?}")).collect::<Vec<_>>().join(" ");
         let rows: Vec<_> =
             rows.iter().map(|row| format!("{} {}", show(&row.object), show(row.meta.as_ref().unwrap()))).collect();

@@ -92,8 +92,41 @@ pub trait Source: Send {
     /// Everything up to and with the ingest that carried `ack` is safe and may be acknowledged to the far side.
     fn ack(&mut self, _ack: u64) {}
 
+    /// What has been handed to the source within the process, and did not come out of `next` yet, when the feed is to stop.
+    /// Nothing for sources whose far side is outside.
+    fn drain(&mut self) -> Option<Ingest> {
+        None
+    }
+
+    /// By what each message of the newest ingest is known if the far side delivers it again: one per payload, or none at all.
+    fn take_marks(&mut self) -> Vec<Mark> {
+        Vec::new()
+    }
+
+    /// Where the source stands behind the newest ingest, if it can begin again there.
+    fn position(&self) -> Option<String> {
+        None
+    }
+
+    /// What a rule with this `qos` (1 or 2) can't promise because of this source, a sentence each.
+    fn limits(&self, _qos: u8) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Begin at a position that was given out before. Called before `connect`, if at all.
+    fn resume(&mut self, _position: &str) {}
+
     /// Lets go of the far side.
     async fn close(&mut self) {}
+}
+
+/// By what a message is known if it is delivered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The same for the same message; 0 for one that is never delivered again.
+    pub id: u64,
+    /// The far side says that it may have delivered the message before.
+    pub may_be_again: bool,
 }
 
 /// A source's surroundings.

@@ -1,6 +1,7 @@
 //! Messages from an MQTT broker.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use sluice_sql::{Object, Value};
 use smol_str::SmolStr;
 
-use super::{Gives, Ingest, Items, Payload, Source, SourceArgs, SourceContext, SourceType};
+use super::{Gives, Ingest, Items, Mark, Payload, Source, SourceArgs, SourceContext, SourceType};
 use crate::connection::mqtt::{Delivery, Filter, Message, MqttClient, MqttOptions, Settings, Subscription};
 use crate::error::{ConfigError, ConnectorError};
 
@@ -55,6 +56,8 @@ struct MqttSource {
     /// What has been handed over and not acknowledged, by the number of its ingest.
     unacked: VecDeque<(u64, Vec<Arc<Delivery>>)>,
     last_ack: u64,
+    /// By what the messages of the newest ingest are known.
+    marks: Vec<Mark>,
 }
 
 fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
@@ -89,6 +92,7 @@ fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
             connected: None,
             unacked: VecDeque::new(),
             last_ack: 0,
+            marks: Vec::new(),
         })),
         _ => Err(error),
     }
@@ -118,6 +122,7 @@ impl Source for MqttSource {
         let wants_meta = context.wants_meta.load(Ordering::Relaxed);
         let mut payloads = Vec::with_capacity(messages.len());
         let mut deliveries = Vec::new();
+        self.marks.clear();
         for message in messages {
             let meta = wants_meta.then(|| Arc::new(metadata(&message)));
             deliveries.extend(message.delivery);
@@ -125,6 +130,8 @@ impl Source for MqttSource {
                 self.has_ended = true;
                 break;
             }
+            let mark = mark(message.pkid, &message.topic, &message.payload);
+            self.marks.push(Mark { id: mark, may_be_again: message.dup });
             payloads.push(Payload { bytes: message.payload, meta });
         }
         let ack = (!deliveries.is_empty()).then(|| {
@@ -144,9 +151,40 @@ impl Source for MqttSource {
         }
     }
 
+    fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    fn limits(&self, qos: u8) -> Vec<String> {
+        let mut limits = Vec::new();
+        if self.qos == 0 {
+            limits.push("the broker forgets messages of QoS 0 once they are sent, and a lost connection loses them; set its qos to 1 or 2".to_owned());
+        } else if !self.settings.is_kept() {
+            limits.push("the broker forgets what it could not deliver while Sluice is away; set clientid and enableClientSession".to_owned());
+        }
+        if self.qos == 1 && qos == 2 {
+            limits.push("a broker may deliver a message of QoS 1 twice, and only copies that it marks as such are recognised; set its qos to 2 for exactly once".to_owned());
+        }
+        limits
+    }
+
     async fn close(&mut self) {
         self.connected = None;
     }
+}
+
+/// The same for a message that is delivered again, and hardly ever for another one: brokers use packet identifiers again.
+/// Messages of QoS 0 have none and are not delivered again.
+fn mark(pkid: u16, topic: &[u8], payload: &[u8]) -> u64 {
+    if pkid == 0 {
+        return 0;
+    }
+    // Kept in journals: must not change from build to build.
+    let mut hasher = foldhash::quality::FixedState::with_seed(u64::from(pkid)).build_hasher();
+    hasher.write(topic);
+    hasher.write_u8(0);
+    hasher.write(payload);
+    hasher.finish() | 1
 }
 
 fn metadata(message: &Message) -> Object {

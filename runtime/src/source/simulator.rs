@@ -207,6 +207,10 @@ impl Source for SimulatorSource {
         Ok(())
     }
 
+    fn limits(&self, _qos: u8) -> Vec<String> {
+        vec!["the made-up rows begin anew at each start".to_owned()]
+    }
+
     async fn next(&mut self) -> Result<Option<Ingest>, ConnectorError> {
         let Some(context) = &self.context else {
             return Err(ConnectorError::internal("simulator is read before it is connected"));

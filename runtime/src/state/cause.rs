@@ -11,14 +11,10 @@ use sluice_sql::Timestamp;
 pub struct Cause {
     /// Grows each time that the rule begins without its earlier state.
     pub epoch: u64,
-    /// Time that the rule had come to: when the row that caused the result arrived, or the end of its window.
+    /// Time that the rule had come to: when the rows that caused the result arrived, by the journal, or the end of its window.
     pub time: Timestamp,
-    /// 0 if time caused the result, else the input that brought the row, counted from 1.
-    pub input: u32,
-    /// Place of the row's record in the journal.
-    pub offset: u64,
-    /// The batch within the record, as large ones are split.
-    pub part: u32,
-    /// Number of the result's first row among the rows of this cause.
+    /// Number of the step within that millisecond: a batch of rows, or a timer.
+    pub step: u64,
+    /// Number of the result's first row among the rows of this step.
     pub ordinal: u64,
 }

@@ -10,12 +10,16 @@
 //! ```
 //!
 //! Everything in it is versioned and checksummed ([`frame`]); a part that does not fit is refused with a message, and never
-//! read as something else. Start at [`StateVolume`].
+//! read as something else. Start at [`StateStore`].
 
 mod cause;
+pub mod checkpoint;
 pub mod frame;
+pub mod journal;
+mod store;
 mod volume;
 
 pub use cause::Cause;
+pub use store::{OpenJournal, StateStore};
 pub(crate) use volume::sync_folder;
 pub use volume::{StateError, StateVolume, SyncPolicy, file_name};

@@ -15,5 +15,5 @@ pub use mariadb::MariaDb;
 pub use mosquitto::{Mosquitto, MosquittoOptions};
 pub use nats::{Nats, NatsClient, NatsOptions};
 pub use postgres::Postgres;
-pub use process::{Server, cache, find, free_port, unique};
+pub use process::{Server, cache, find, free_port, listens, unique};
 pub use redis::{Redis, RedisOptions};

@@ -11,6 +11,7 @@ mod connector;
 mod control_plane;
 mod edgex;
 mod example;
+mod faults;
 mod lookup;
 mod mqtt;
 mod nats;

@@ -25,6 +25,8 @@ pub struct Message {
     pub payload: Bytes,
     /// 0, 1 or 2.
     pub qos: u8,
+    /// The broker says that it may have delivered it before.
+    pub dup: bool,
     /// 0 for QoS 0.
     pub pkid: u16,
     /// Version 5 only.
@@ -183,7 +185,7 @@ mod tests {
 
     fn message(n_bytes: usize) -> Message {
         let payload = Bytes::from(vec![0; n_bytes]);
-        Message { topic: Bytes::new(), payload, qos: 0, pkid: 0, properties: None, delivery: None }
+        Message { topic: Bytes::new(), payload, qos: 0, dup: false, pkid: 0, properties: None, delivery: None }
     }
 
     #[tokio::test]

@@ -207,6 +207,11 @@ impl MqttOptions {
 }
 
 impl Settings {
+    /// True if the broker keeps what comes while the client is away.
+    pub fn is_kept(&self) -> bool {
+        !self.clean && self.client_id.is_some()
+    }
+
     /// For messages: the broker without credentials.
     fn broker(&self) -> String {
         let scheme = match self.scheme {

@@ -196,6 +196,7 @@ impl Session {
                     topic: publish.topic.clone(),
                     payload: publish.payload.clone(),
                     qos: publish.qos,
+                    dup: publish.dup,
                     pkid: publish.pkid,
                     properties: properties.clone(),
                     delivery: delivery.clone(),

@@ -375,6 +375,16 @@ impl Delivery {
         }
     }
 
+    /// Lets the sink push out what it holds.
+    pub(super) async fn flush(&mut self) -> Result<Result<(), SinkError>, Cut> {
+        let cut = self.cut.clone();
+        tokio::select! {
+            biased;
+            flushed = self.sink.flush() => Ok(flushed),
+            () = cut.cancelled() => Err(Cut { n_settled: 0 }),
+        }
+    }
+
     /// Lets the sink push out what it holds, and closes it.
     pub(super) async fn finish(&mut self) {
         let cut = self.cut.clone();

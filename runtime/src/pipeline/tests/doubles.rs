@@ -214,6 +214,8 @@ impl Sink for CollectSink {
                     let object = batch.schema.to_object(row);
                     let number = match object.get("n") {
                         Some(Value::Int(n)) => *n,
+                        // Sums of schemaless numbers.
+                        Some(Value::Float(n)) => *n as i64,
                         other => panic!("n is {other:?}"),
                     };
                     state.numbers.push(number);
@@ -377,6 +379,7 @@ pub fn rule(name: &str, sql: &str) -> RuleDef {
         late_sink: None,
         error_sink: None,
         fail_on_error: false,
+        delivery: Default::default(),
         buffer_batches: 4,
         backpressure: Default::default(),
         restart: Default::default(),

@@ -1,6 +1,7 @@
 //! Whole rules through the engine, between a source and a sink that the test holds in its hands.
 
 pub(crate) mod doubles;
+mod durable;
 mod life;
 
 use std::time::Duration;

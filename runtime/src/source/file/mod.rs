@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sluice_sql::{Object, Value};
 use smol_str::{SmolStr, format_smolstr};
 
@@ -94,6 +94,29 @@ struct FileSource {
     wait_until: Option<tokio::time::Instant>,
     /// Messages or rows that `sendInterval` holds back.
     held: VecDeque<Item>,
+    /// The file that the newest items came from, and how many of it were given out.
+    place: Place,
+    /// Where to begin.
+    begin_at: Option<Position>,
+    /// Items of the current file that were given out in an earlier life.
+    n_to_skip: u64,
+}
+
+/// How far a file has been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    file: PathBuf,
+    /// Tells it from another one that took its name.
+    id: u64,
+    items: u64,
+}
+
+/// Where the source stands, as it is written in journals.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Position {
+    place: Place,
+    /// Files of a folder that were read, with their change times in milliseconds.
+    seen: Vec<(PathBuf, u64)>,
 }
 
 struct OpenFile {
@@ -153,6 +176,9 @@ fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
         has_begun: false,
         wait_until: None,
         held: VecDeque::new(),
+        place: Place::default(),
+        begin_at: None,
+        n_to_skip: 0,
     }))
 }
 
@@ -186,7 +212,13 @@ impl Source for FileSource {
                 self.wait_until = Some(tokio::time::Instant::now() + self.options.interval.0);
                 continue;
             }
-            let items = self.read().await?;
+            let mut items = self.read().await?;
+            if self.n_to_skip > 0 {
+                let n_skipped = items.len().min(usize::try_from(self.n_to_skip).unwrap_or(usize::MAX));
+                items.drain(..n_skipped);
+                self.n_to_skip -= n_skipped as u64;
+                self.place.items += n_skipped as u64;
+            }
             if items.is_empty() {
                 continue;
             }
@@ -194,6 +226,23 @@ impl Source for FileSource {
                 return Ok(self.ingest(items));
             }
             self.held = items.into();
+        }
+    }
+
+    fn position(&self) -> Option<String> {
+        let millis =
+            |time: &SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let is_other = |path: &&PathBuf| **path != self.place.file;
+        let seen = self.seen.iter().filter(|(path, _)| is_other(path) && !self.queue.contains(path));
+        let seen = seen.map(|(path, changed)| (path.clone(), millis(changed))).collect();
+        serde_json::to_string(&Position { place: self.place.clone(), seen }).ok()
+    }
+
+    fn resume(&mut self, position: &str) {
+        // What another version has written is no position: then all is read from the start.
+        self.begin_at = serde_json::from_str(position).ok();
+        for (path, millis) in self.begin_at.iter().flat_map(|position| &position.seen) {
+            self.seen.insert(path.clone(), SystemTime::UNIX_EPOCH + Duration::from_millis(*millis));
         }
     }
 
@@ -224,7 +273,11 @@ impl FileSource {
             let metadata = entry.metadata().await.map_err(cannot)?;
             let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-            if metadata.is_file() && !is_hidden && self.seen.get(&entry.path()) != Some(&changed) {
+            // Positions hold milliseconds.
+            let millis =
+                |time: &SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_millis()).ok();
+            let is_seen = self.seen.get(&entry.path()).is_some_and(|seen| millis(seen) == millis(&changed));
+            if metadata.is_file() && !is_hidden && !is_seen {
                 files.push((entry.path(), changed));
             }
         }
@@ -251,6 +304,12 @@ impl FileSource {
         };
         let chunks = Chunks::open(&path, cut, self.options.follow).await?;
         self.queue.pop_front();
+        let id = read::file_id(&path).await;
+        self.place = Place { file: path.clone(), id, items: 0 };
+        self.n_to_skip = match self.begin_at.take_if(|position| position.place.file == path) {
+            Some(Position { place, .. }) if place.id == id => place.items,
+            _ => 0,
+        };
         let header =
             (!self.options.columns.is_empty()).then(|| self.options.columns.iter().map(SmolStr::new).collect());
         let meta = Arc::new(Object::from_iter([("file", Value::string(path.to_string_lossy()))]));
@@ -273,6 +332,8 @@ impl FileSource {
         let Some(open) = &mut self.current else { return Ok(Vec::new()) };
         let wants_meta = self.context.as_ref().is_some_and(|context| context.wants_meta.load(Ordering::Relaxed));
         if open.chunks.begins_anew() {
+            self.place = Place { id: read::file_id(&open.path).await, items: 0, file: open.path.clone() };
+            self.n_to_skip = 0;
             open.n_start_lines = self.options.ignore_start_lines;
             open.header_seen = false;
             if self.options.columns.is_empty() {
@@ -321,7 +382,8 @@ impl FileSource {
         })
     }
 
-    fn ingest(&self, items: Vec<Item>) -> Option<Ingest> {
+    fn ingest(&mut self, items: Vec<Item>) -> Option<Ingest> {
+        self.place.items += items.len() as u64;
         let (mut payloads, mut rows) = (Vec::new(), Vec::new());
         for item in items {
             match item {

@@ -165,6 +165,12 @@ impl Chunks {
     }
 }
 
+/// Tells a file from another one of its name; 0 if there is none.
+pub async fn file_id(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.ino())
+}
+
 #[cfg(unix)]
 fn is_same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;

@@ -149,3 +149,27 @@ async fn refused() {
         assert!(outcome.contains(expected), "{outcome}");
     }
 }
+
+#[tokio::test]
+async fn reading_goes_on_at_a_position() {
+    let folder = folder(&[("a.jsonl", "1\n2\n3\n"), ("b.csv", "n\n4\n5\n"), ("c.json", "6")]);
+    let options = json!({"path": folder.path(), "hasHeader": true, "sendInterval": "1us"});
+    let all = ["1", "2", "3", r#"{"n":"4"}"#, r#"{"n":"5"}"#, "6"];
+    let build = || build_source(&TYPE, "", "json", options.clone()).unwrap();
+    for n_before in 1..=all.len() {
+        let mut source = build();
+        assert_eq!(drain_as_json(&mut *source, n_before).await, all[..n_before]);
+        let position = source.position().unwrap();
+        let mut source = build();
+        source.resume(&position);
+        assert_eq!(drain_as_json(&mut *source, usize::MAX).await, all[n_before..], "{position}");
+    }
+    // Another file took the name: it is new from its start.
+    let mut source = build();
+    drain_as_json(&mut *source, 2).await;
+    let position = source.position().unwrap();
+    std::fs::rename(folder.path().join("c.json"), folder.path().join("a.jsonl")).unwrap();
+    let mut source = build();
+    source.resume(&position);
+    assert_eq!(drain_as_json(&mut *source, 1).await, ["6"]);
+}

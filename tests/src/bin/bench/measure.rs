@@ -81,6 +81,7 @@ pub fn rule(sql: &str, sink: &str) -> RuleDef {
         late_sink: None,
         error_sink: None,
         fail_on_error: false,
+        delivery: Default::default(),
         buffer_batches: 16,
         backpressure: Default::default(),
         restart: Default::default(),

@@ -503,12 +503,10 @@ impl Head {
 }
 
 fn encode_cause(cause: &Cause, out: &mut Vec<u8>) {
-    let Cause { epoch, time, input, offset, part, ordinal } = *cause;
+    let Cause { epoch, time, step, ordinal } = *cause;
     out.extend_from_slice(&epoch.to_le_bytes());
     out.extend_from_slice(&time.to_le_bytes());
-    out.extend_from_slice(&input.to_le_bytes());
-    out.extend_from_slice(&offset.to_le_bytes());
-    out.extend_from_slice(&part.to_le_bytes());
+    out.extend_from_slice(&step.to_le_bytes());
     out.extend_from_slice(&ordinal.to_le_bytes());
 }
 
@@ -516,9 +514,7 @@ fn decode_cause(rest: &mut &[u8]) -> Option<Cause> {
     Some(Cause {
         epoch: u64::from_le_bytes(take(rest)?),
         time: i64::from_le_bytes(take(rest)?),
-        input: u32::from_le_bytes(take(rest)?),
-        offset: u64::from_le_bytes(take(rest)?),
-        part: u32::from_le_bytes(take(rest)?),
+        step: u64::from_le_bytes(take(rest)?),
         ordinal: u64::from_le_bytes(take(rest)?),
     })
 }
@@ -542,7 +538,7 @@ mod tests {
     }
 
     fn caused(n: u64, is_last: bool) -> Record {
-        Record { cause: Some(Cause { offset: n, ..Cause::default() }), is_last, ..record(n) }
+        Record { cause: Some(Cause { step: n, ..Cause::default() }), is_last, ..record(n) }
     }
 
     fn cause(n: u64) -> Option<Cause> {

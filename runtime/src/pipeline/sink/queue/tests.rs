@@ -186,7 +186,7 @@ async fn what_is_too_old_is_dropped_and_counted() {
 #[tokio::test]
 async fn a_cause_is_known_when_all_of_it_was_written_or_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let cause = |n: u64| Some(Cause { offset: n, ..Cause::default() });
+    let cause = |n: u64| Some(Cause { step: n, ..Cause::default() });
     let Open { queue, .. } = open(Some(dir.path()), BOUNDS).await;
     assert_eq!(queue.cause(), None);
     queue.push(vec![item(1), item(2)], cause(1)).await;

@@ -21,7 +21,7 @@ fn open_channel() -> (Sender<ToSink>, Receiver<ToSink>) {
 }
 
 async fn send(sender: &Sender<ToSink>, numbers_of: std::ops::Range<i64>, cause: Option<u64>) {
-    let cause = cause.map(|offset| Cause { offset, ..Cause::default() });
+    let cause = cause.map(|step| Cause { step, ..Cause::default() });
     sender.send(ToSink::Results { batch: Arc::new(numbers(numbers_of)), cause }).await.unwrap();
 }
 

@@ -1,0 +1,101 @@
+//! Writes down what arrives before it is acknowledged and handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_sql::Timestamp;
+use tokio::sync::OwnedMutexGuard;
+
+use super::Hub;
+use crate::error::Retry;
+use crate::pipeline::backoff::Backoff;
+use crate::pipeline::metrics::{DropReason, StreamMetrics};
+use crate::source::{Ingest, Items, Source, SourceContext};
+use crate::state::journal::{Journal, Writer};
+
+/// A feed's end of its journal.
+pub(super) struct Recorder {
+    writer: OwnedMutexGuard<Writer>,
+    /// How far time has come.
+    now: Timestamp,
+}
+
+impl Recorder {
+    pub fn new(writer: OwnedMutexGuard<Writer>) -> Self {
+        Recorder { writer, now: Timestamp::MIN }
+    }
+
+    pub fn journal(&self) -> &Arc<Journal> {
+        self.writer.journal()
+    }
+
+    /// Where the source stood behind the last record.
+    pub fn position(&self) -> Option<&str> {
+        self.writer.position()
+    }
+
+    pub fn sync_due(&self) -> Option<Duration> {
+        self.writer.sync_due()
+    }
+
+    pub async fn sync(&mut self, metrics: &StreamMetrics) {
+        if let Err(error) = self.writer.sync().await {
+            metrics.errors.report(format_args!("journal: {error}"));
+        }
+    }
+
+    /// How far time has come: what arrives from now on does not count as older.
+    pub fn time(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.writer.stamp(now).max(self.now);
+        self.now
+    }
+
+    /// Writes down what has arrived, however often it takes, and gives the time at which it counts as arrived and its offset.
+    /// What is known to have been delivered before is taken out. The inner `None`: nothing is left, or no rule needs the
+    /// journal now. The outer one: the feed is to stop, and nothing was written down.
+    pub async fn take(
+        &mut self,
+        ingest: &mut Ingest,
+        source: &mut dyn Source,
+        hub: &mut Hub,
+        context: &SourceContext,
+    ) -> Option<Option<(Timestamp, u64)>> {
+        let mut marks = source.take_marks();
+        if !self.writer.journal().is_held() {
+            return Some(None);
+        }
+        if let Items::Payloads(payloads) = &mut ingest.items
+            && marks.len() == payloads.len()
+        {
+            let n_before = payloads.len();
+            let known: Vec<bool> = marks.iter().map(|mark| mark.may_be_again && self.writer.knows(mark.id)).collect();
+            let mut is_known = known.iter();
+            payloads.retain(|_| !is_known.next().copied().unwrap_or_default());
+            let mut is_known = known.iter();
+            marks.retain(|_| !is_known.next().copied().unwrap_or_default());
+            hub.metrics.dropped.add(DropReason::Duplicate, (n_before - payloads.len()) as u64);
+        }
+        let is_empty = match &ingest.items {
+            Items::Payloads(payloads) => payloads.is_empty(),
+            Items::Requests(requests) => requests.is_empty(),
+            Items::Rows(rows) => rows.is_empty(),
+        };
+        let position = source.position();
+        if is_empty && position.is_none() {
+            return Some(None);
+        }
+        // 0 is the mark of a message that is never delivered again.
+        let marks: Vec<u64> = marks.iter().map(|mark| mark.id).filter(|id| *id != 0).collect();
+        let mut backoff = Backoff::default();
+        loop {
+            let time = self.time(context.connector.clock.now());
+            let error = match self.writer.append(time, &ingest.items, &marks, position.as_deref()).await {
+                Ok(offset) => return Some(Some((time, offset))),
+                Err(error) => error,
+            };
+            hub.metrics.errors.report(format_args!("can't write the journal, and acknowledge nothing: {error}"));
+            let pause = backoff.pause(Retry::Backoff);
+            hub.obeying(tokio::time::sleep(pause)).await?;
+        }
+    }
+}
