@@ -113,7 +113,7 @@ struct RunArguments {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     grace: Duration,
     /// A folder that survives a restart: queues of sinks are kept there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "SLUICE_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// How much memory rows may take in the channels of all rules together
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
