@@ -416,6 +416,10 @@ pub enum RuleState {
     Finished,
     /// Not to run.
     Suspended,
+    /// Waits for the time at which its schedule has it run.
+    Scheduled,
+    /// Stopped by an error, and about to start again.
+    Restarting,
     /// Stopped by an error.
     Failed,
 }

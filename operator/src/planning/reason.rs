@@ -41,6 +41,10 @@ pub enum Reason {
     Finished,
     /// It is not to run.
     Suspended,
+    /// Its schedule has it wait.
+    Scheduled,
+    /// It stopped because of an error, and starts again.
+    Restarting,
     /// It stopped because of an error.
     Failed,
     /// The pod does not take it: its image is of another version.
@@ -78,6 +82,8 @@ impl Reason {
             Reason::NotConnected => "NotConnected",
             Reason::Finished => "Finished",
             Reason::Suspended => "Suspended",
+            Reason::Scheduled => "Scheduled",
+            Reason::Restarting => "Restarting",
             Reason::Failed => "Failed",
             Reason::Refused => "Refused",
             Reason::BundleTooLarge => "BundleTooLarge",

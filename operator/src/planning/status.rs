@@ -141,7 +141,7 @@ fn rule_status(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> St
     let running = running(object, rule, snapshot);
     let is_good = accepted.is_true && resolved.is_true;
     // To have ended, or not to run, is what was asked for.
-    let settled = (is_good && matches!(running.reason, Reason::Finished | Reason::Suspended))
+    let settled = (is_good && matches!(running.reason, Reason::Finished | Reason::Scheduled | Reason::Suspended))
         .then(|| Condition { is_true: true, ..running.clone() });
     let (conditions, ready) = summary(vec![accepted, resolved, running], settled);
 
@@ -154,7 +154,7 @@ fn rule_status(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> St
             generation: Some(report.generation),
             state: state(report),
             message: report.message.as_deref().map(cut),
-            restarts: None,
+            restarts: i64::try_from(report.restarts).ok().filter(|n| *n > 0),
         })
         .collect();
     let sum = |count: fn(&RuleReport) -> u64| -> i64 {
@@ -194,9 +194,11 @@ fn state(report: &RuleReport) -> crds::RuleState {
         RuleState::Running if report.connected => crds::RuleState::Running,
         RuleState::Running => crds::RuleState::Connecting,
         RuleState::Done => crds::RuleState::Finished,
-        RuleState::Failed | RuleState::Restarting | RuleState::Refused => crds::RuleState::Failed,
+        RuleState::Scheduled => crds::RuleState::Scheduled,
+        RuleState::Restarting => crds::RuleState::Restarting,
+        RuleState::Failed | RuleState::Refused => crds::RuleState::Failed,
         RuleState::Suspended => crds::RuleState::Suspended,
-        RuleState::Stopped | RuleState::Scheduled => crds::RuleState::Pending,
+        RuleState::Stopped => crds::RuleState::Pending,
     }
 }
 
@@ -255,9 +257,9 @@ fn running(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> Condit
         RuleState::Running => not(Reason::NotConnected, message()),
         RuleState::Done => not(Reason::Finished, "its sources have ended, and all is written".to_owned()),
         RuleState::Suspended => not(Reason::Suspended, "suspend is true".to_owned()),
+        RuleState::Scheduled => not(Reason::Scheduled, "its schedule has it wait".to_owned()),
+        RuleState::Restarting => not(Reason::Restarting, message()),
         RuleState::Failed => not(Reason::Failed, message()),
-        RuleState::Restarting => not(Reason::Failed, format!("{}; it is started again", message())),
-        RuleState::Scheduled => not(Reason::Starting, "it waits for the time of its schedule".to_owned()),
         RuleState::Refused => not(Reason::Refused, message()),
         RuleState::Stopped => not(Reason::Starting, format!("pod {} is stopping", pod.name)),
     }

@@ -157,6 +157,7 @@ fn pod(runtime: &str, bundle: &Bundle) -> PodState {
             wanted_generation: rule.origin.generation,
             state: if rule.suspend { RuleState::Suspended } else { RuleState::Running },
             connected: !rule.suspend,
+            restarts: 0,
             message: None,
             rows_in: 7,
             rows_out: 5,
@@ -238,7 +239,7 @@ fn a_rule_that_was_made_again_has_no_past() {
 #[test]
 fn secrets_are_waited_for_and_kept() {
     let mut world = World::new();
-    let sink = json!([{ "mqtt": { "server": "tcp://b:1883", "topic": "t", "password": { "secretKeyRef": { "name": "m", "key": "p" } } } }]);
+    let sink = json!([{ "mqtt": { "server": "tcp://b:1883", "topic": "t", "username": "u", "password": { "secretKeyRef": { "name": "m", "key": "p" } } } }]);
     world.stream("s", "a BIGINT").apply(Kind::Rule, "r", json!({ "sql": "SELECT a FROM s", "sinks": sink })).settle();
     assert_eq!(world.reasons("r"), "Accepted !SecretNotFound !NotRunnable !SecretNotFound");
     world.secret("m", &[("q", "x")]).settle();
@@ -313,7 +314,8 @@ fn what_can_not_be_read_is_told_and_stops_nothing() {
     world.settle();
     assert_eq!(world.reasons("good"), GOOD);
     for name in ["nothing", "text", "numbers", "unknown"] {
-        assert_eq!(world.reasons(name), "!InvalidSpec ResolvedRefs !NotRunnable !InvalidSpec", "{name}");
+        let reason = if name == "numbers" { "InvalidSql" } else { "InvalidSpec" };
+        assert_eq!(world.reasons(name), format!("!{reason} ResolvedRefs !NotRunnable !{reason}"), "{name}");
     }
     insta::assert_snapshot!("unreadable", world.shown());
 }

@@ -9,6 +9,7 @@ use sluice_sql::Timestamp;
 
 use crate::definition::RuleDef;
 use crate::pipeline::Engine;
+use crate::pipeline::build::Named;
 use crate::pipeline::rule::RuleEnd;
 use crate::pipeline::schedule::Phase;
 use crate::pipeline::state::State;
@@ -123,7 +124,8 @@ impl Engine {
         let Some(named) = state.named.clone() else { return };
         let is_restart = state.rules.get(&def.name).is_some_and(|entry| entry.state == RuleState::Restarting);
         let mut to_start = Vec::new();
-        match self.prepare(&state, def, &named) {
+        let held_with = def.held_with.as_deref().map(Named::new);
+        match self.prepare(&state, def, held_with.as_ref().unwrap_or(&named)) {
             Ok((built, feeds)) => {
                 _ = self.start(&mut state, def, built, feeds, &mut to_start);
                 if let Some(entry) = state.rules.get_mut(&def.name)

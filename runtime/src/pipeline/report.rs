@@ -48,6 +48,8 @@ pub struct RuleReport {
     pub state: RuleState,
     /// Every source and sink is connected.
     pub connected: bool,
+    /// How often it was started again after a failure.
+    pub restarts: u64,
     /// Why it failed, why its newest definition does not run, or what is not connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -88,8 +90,10 @@ impl RuleEntry {
         });
         let (uid, generation) = match running {
             Some(running) => (running.def.origin.uid.clone(), running.def.origin.generation),
-            // Suspended: nothing runs, as this definition says.
-            None if self.state == RuleState::Suspended => (self.uid.clone(), self.wanted_generation),
+            // Nothing runs, as this definition says.
+            None if matches!(self.state, RuleState::Suspended | RuleState::Scheduled) => {
+                (self.uid.clone(), self.wanted_generation)
+            }
             None => (self.uid.clone(), 0),
         };
         RuleReport {
@@ -99,6 +103,7 @@ impl RuleEntry {
             wanted_generation: self.wanted_generation,
             state: self.state,
             connected: self.state == RuleState::Running && waiting_for.is_none(),
+            restarts: status.restarts,
             message: self.message.clone().or(waiting_for),
             rows_in: status.rows_in,
             rows_out: status.rows_out,
