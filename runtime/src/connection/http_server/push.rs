@@ -185,7 +185,7 @@ pub(super) async fn answer(
             if !head.headers.contains_key(EXPECT) {
                 body::drain(&mut body).await;
             }
-            answer
+            *answer
         }
     }
 }
@@ -197,7 +197,7 @@ async fn receive(
     incoming: &mut Incoming,
     limits: &Limits<'_>,
     share: &mut Share,
-) -> Result<(Bytes, Vec<Option<&'static str>>), Answer> {
+) -> Result<(Bytes, Vec<Option<&'static str>>), Box<Answer>> {
     let headers = &head.headers;
     let unsupported = |message: &str| answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     let mut claims = Vec::new();
@@ -205,19 +205,19 @@ async fn receive(
         match route.access.check(headers) {
             Ok(Admission::Granted) => {}
             Ok(Admission::Signed(claim)) => claims.push((route, claim)),
-            Err(denied) => return Err(answer::denied(&denied)),
+            Err(denied) => return Err(answer::denied(&denied).into()),
         }
     }
     let formats: Result<Vec<_>, _> = routes.iter().map(|(route, _)| route.format_of(headers)).collect();
     let formats = formats.map_err(|message| unsupported(&message))?;
     let Some(encodings) = body::encodings(headers) else {
-        return Err(unsupported("the Content-Encoding is none of gzip, zstd and deflate"));
+        return Err(unsupported("the Content-Encoding is none of gzip, zstd and deflate").into());
     };
     let limit = routes.iter().filter_map(|(route, _)| route.body_limit).fold(limits.body, usize::min);
     let failed = |error| body_error(error, limit);
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        return Err(failed(BodyError::TooLarge));
+        return Err(failed(BodyError::TooLarge).into());
     }
     let bytes = body::read(incoming, limit, limits.budget, share).await.map_err(failed)?;
     for (route, claim) in claims {
