@@ -429,7 +429,7 @@ impl Engine {
                 let rule_dir = state.dir().join("queue").join(file_name(&rule.name));
                 sink.driver.keep_in(rule_dir.join(file_name(&sink.metrics.sink)), state.sync(), false);
             }
-            sink_metrics.extend(sink.driver.more_metrics());
+            let more_metrics = sink.driver.more_metrics();
             let counted = Arc::clone(&sink.metrics);
             let (sender, receiver) = channel(limits.clone(), move |n_rows| {
                 counted.rows_in.add(n_rows);
@@ -438,6 +438,7 @@ impl Engine {
             channels.push(Channel { name: Arc::clone(&sink.metrics.sink), depth: sender.depth() });
             drivers.push((sink.driver, receiver, Arc::clone(&sink.metrics.sink)));
             sink_metrics.push(sink.metrics);
+            sink_metrics.extend(more_metrics);
             sender
         };
         sink_channels.extend(sinks.into_iter().map(&mut open));

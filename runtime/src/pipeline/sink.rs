@@ -77,6 +77,7 @@ pub struct SinkDriver {
 }
 
 /// What a driver is made from, beside the sink's definition.
+#[derive(Clone)]
 pub struct SinkParts<'a> {
     /// The rule's name.
     pub rule: &'a str,
@@ -105,6 +106,7 @@ impl SinkDriver {
     }
 
     fn of_type(sink_type: &SinkType, def: &SinkDef, parts: SinkParts<'_>) -> Result<Self, ConfigError> {
+        let beside = parts.clone();
         let SinkParts { rule, index, output, registry, ctx, metrics, backpressure } = parts;
         // Mistakes on both sides are reported together.
         let (common, own) = options::split(def, sink_type);
@@ -113,30 +115,10 @@ impl SinkDriver {
             problems.problems.extend(error.problems);
             SinkOptions::default()
         });
-        let dead_letters = options.dead_letter.as_ref().map(|letter| {
-            let parts = SinkParts {
-                rule,
-                index,
-                output,
-                registry,
-                ctx: ctx.clone(),
-                metrics: Arc::clone(&metrics),
-                backpressure,
-            };
-            aside::driver(letter, parts)
-        });
+        let dead_letters = options.dead_letter.as_ref().map(|letter| aside::driver(letter, beside.clone()));
         let alternate = options.alternate(def).map(|other| {
             let other = other?;
-            let parts = SinkParts {
-                rule,
-                index,
-                output,
-                registry,
-                ctx: ctx.clone(),
-                metrics: Arc::clone(&metrics),
-                backpressure,
-            };
-            alternate::build(&other, sink_type, parts)
+            alternate::build(&other, sink_type, beside)
         });
         let surroundings = Surroundings::at(ctx.clock.now());
         let shaper = Shaper::new(&options, &own, sink_type, registry, surroundings, Arc::clone(&metrics));
