@@ -29,7 +29,7 @@ use tokio::sync::OnceCell;
 
 use crate::services::{Server, find};
 pub use audit::Request;
-pub use images::{SLUICE_IMAGE, sluice as sluice_image};
+pub use images::{PAUSE_IMAGE, SLUICE_IMAGE, sluice as sluice_image};
 use keys::Keys;
 pub use network::{Network, Way};
 pub use parts::{NODE, Part};
@@ -149,7 +149,7 @@ impl Cluster {
         let own = Own { server, keys, network, init, api, cgroup };
         let cluster = Cluster { kubeconfig, home: tempfile::tempdir()?, own: Some(own) };
         cluster.api_ready().await?;
-        let version = cluster.kubectl(&["version", "-o", "jsonpath={.serverVersion.gitVersion}"])?;
+        let version = cluster.client().await?.apiserver_version().await?.git_version;
         let what = if level == Level::Pods { "pods: a node of" } else { "control plane:" };
         say(&format!("{what} Kubernetes {version} and etcd, ready in {started_in:.1?}"));
         Ok(cluster)

@@ -70,6 +70,7 @@ impl Network {
 }
 
 /// Carries each connection that comes to `listener` on to `to`, opened in `network`, if one is given.
+#[expect(clippy::disallowed_methods, reason = "what is spawned ends with the runtime of the way's own thread")]
 fn carry(listener: StdListener, network: Option<File>, to: SocketAddr) -> Result<Way> {
     listener.set_nonblocking(true)?;
     let listens = listener.local_addr()?;

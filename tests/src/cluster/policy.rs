@@ -90,7 +90,7 @@ fn translate(policies: &[NetworkPolicy], snapshot: &Snapshot) -> Result<String> 
             writeln!(jumps, "    ip {own} {address} jump {chain}")?;
             writeln!(chains, "  chain {chain} {{")?;
             for rule in allowed {
-                writeln!(chains, "    {rule} return")?;
+                writeln!(chains, "    {rule}return")?;
             }
             writeln!(chains, "    counter drop\n  }}")?;
         }

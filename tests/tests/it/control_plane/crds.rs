@@ -26,17 +26,15 @@ async fn the_chart_brings_the_same_definitions() {
     let cluster = with_kinds().await;
     let chart = repository("charts/sluice").display().to_string();
     let rendered = helm_offline(&["template", "sluice", &chart, "--show-only", "templates/crds.yaml"]).unwrap();
-    let dry = |args: &[&str], input: Option<&str>| -> Value {
+    let specs = |args: &[&str], input: Option<&str>| -> BTreeMap<String, Value> {
         let args: Vec<&str> = ["create", "--dry-run=client", "-o", "json"].iter().chain(args).copied().collect();
-        serde_json::from_str(&cluster.kubectl_with(&args, input).unwrap()).unwrap()
+        let printed = cluster.kubectl_with(&args, input).unwrap();
+        let objects = serde_json::Deserializer::from_str(&printed).into_iter::<Value>().map(Result::unwrap);
+        objects.map(|object| (object["metadata"]["name"].to_string(), numbers_alike(&object["spec"]))).collect()
     };
-    let specs = |list: Value| -> BTreeMap<String, Value> {
-        let items = list["items"].as_array().unwrap();
-        items.iter().map(|item| (item["metadata"]["name"].to_string(), numbers_alike(&item["spec"]))).collect()
-    };
-    let theirs = specs(dry(&["-f", "-"], Some(&rendered)));
+    let theirs = specs(&["-f", "-"], Some(&rendered));
     assert_eq!(theirs.len(), 4);
-    assert_eq!(theirs, specs(dry(&["-f", &repository("deploy/crds").display().to_string()], None)));
+    assert_eq!(theirs, specs(&["-f", &repository("deploy/crds").display().to_string()], None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +153,16 @@ async fn columns_show_what_matters() {
             report.push_str(&format!("{}\n", words.join(" ")));
         }
     }
-    insta::assert_snapshot!(report, @"");
+    insta::assert_snapshot!(report, @r"
+    NAME READY REASON TYPE RULES AGE
+    demo True Running mqtt 2 [age]
+    NAME READY REASON TYPE RULES AGE
+    demo True Running redis 1 [age]
+    NAME READY REASON RUNTIME IN OUT ERRORS AGE
+    demo True Running default 12 11 1 [age]
+    NAME READY REASON RULES RUNNING IMAGE AGE
+    demo True Running 3 2 sluice:1 [age]
+    ");
 }
 
 /// 1.0 and 1 are one number.

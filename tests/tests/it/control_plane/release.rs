@@ -89,7 +89,11 @@ async fn who_may_view_or_edit_a_namespace_may_do_so_with_our_kinds() {
         }
         assert_eq!(answer, expected, "{user}: {verb}");
     }
-    assert!(cluster.kubectl(&["auth", "can-i", "update", "rules.sluice.dev/status", "--as", "edit"]).is_err());
+    assert!(
+        cluster
+            .kubectl(&["auth", "can-i", "update", "rules.sluice.dev", "--subresource=status", "--as", "edit"])
+            .is_err()
+    );
 }
 
 fn base64_of_a_certificate(cluster: &Cluster) -> String {
