@@ -145,6 +145,7 @@ async fn five_thousand_rules_share_one_subscription_and_get_every_message() {
         error_sink: None,
         fail_on_error: false,
         buffer_batches: 16,
+        delivery: Default::default(),
         backpressure: Default::default(),
         restart: Default::default(),
         schedule: None,

@@ -12,7 +12,6 @@ mod payload;
 mod push;
 mod replay;
 mod rules;
-mod safe;
 mod soak;
 mod windows;
 
@@ -50,8 +49,6 @@ enum What {
     W7,
     /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
     Mqtt,
-    /// What checkpoints and the journal cost.
-    Safe,
     /// Memory, size and start of the command with one idle MQTT rule.
     Idle,
     /// A set of rules for an hour at a steady rate: does memory grow, is anything lost? Not part of `all`.
@@ -94,10 +91,6 @@ fn main() -> Result<()> {
     if is_all || matches!(what, What::Mqtt) {
         broker::throughput(rounds, messages.unwrap_or(300_000))?;
         broker::latency(rounds)?;
-    }
-    if is_all || matches!(what, What::Safe) {
-        safe::checkpoints(rounds, messages.unwrap_or(1_000_000))?;
-        safe::journal(rounds, messages.unwrap_or(60_000))?;
     }
     if is_all || matches!(what, What::Idle) {
         idle::idle(rounds)?;
