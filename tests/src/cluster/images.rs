@@ -58,7 +58,10 @@ fn make_sluice() -> Result<PathBuf> {
     let tar = profile.join("sluice-image.tar");
     let sluice = link(profile, "static-sluice")?;
     let operator = link(profile, "static-sluice-operator")?;
-    let image = image(&[("usr/bin/sluice", &sluice), ("usr/bin/sluice-operator", &operator)]);
+    let mut image = image(&[("usr/bin/sluice", &sluice), ("usr/bin/sluice-operator", &operator)]);
+    // TLS clients can't be made without any certificate to trust.
+    let certificates = "etc/ssl/certs/ca-certificates.crt";
+    image.files.insert(certificates.into(), (Path::new("/").join(certificates), 0o644));
     write(&tar, SLUICE_IMAGE, &[image], Layers::Plain)?;
     Ok(tar)
 }
