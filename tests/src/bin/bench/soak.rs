@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sluice_tests::services::{Mosquitto, Redis};
 use sluice_tests::sluice::Sluice;
 
@@ -41,7 +41,7 @@ apiVersion: sluice.dev/v1alpha1
 kind: Rule
 metadata: {name: windows}
 spec:
-  sql: SELECT deviceId, avg(temperature) AS t, count(*) AS c, lag(max(humidity)) AS h FROM s1 GROUP BY deviceId, TUMBLINGWINDOW(ss, 10)
+  sql: SELECT deviceId, avg(temperature) AS t, count(*) AS c, max(humidity) AS h FROM s1 GROUP BY deviceId, TUMBLINGWINDOW(ss, 10)
   sinks: [{mqtt: {server: "SERVER", topic: "soak/windows/{{.deviceId}}", sendSingle: true}}]
 ---
 apiVersion: sluice.dev/v1alpha1
@@ -75,6 +75,8 @@ pub fn soak(minutes: u64, rate: u64) -> Result<()> {
         let state = folder.path().join("state");
         let state = state.to_str().context("the path is text")?;
         let sluice = Sluice::run_ready(folder.path(), &["--state-dir", state]).await?;
+        let rules = sluice.get("/rules").await?;
+        ensure!(rules.matches("\"state\":\"running\"").count() == 4, "not all rules run: {rules}");
 
         let (stop, n_published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let publisher = publisher(broker.port(), rate, Arc::clone(&stop), Arc::clone(&n_published));
