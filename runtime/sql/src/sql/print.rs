@@ -282,6 +282,8 @@ impl Display for Expr {
             // Never `--`, which begins a comment, and never `-1`, which is a literal.
             ExprKind::Unary(UnaryOp::Minus, operand) => match &operand.kind {
                 ExprKind::Name(_) | ExprKind::Call(_) | ExprKind::Nested(_) => write!(f, "-{operand}"),
+                // Zero has no sign to show that the literal has taken one.
+                ExprKind::Literal(Literal::Int(0)) => f.write_str("- -0"),
                 _ => write!(f, "- {operand}"),
             },
             ExprKind::Unary(UnaryOp::Not, operand) => write!(f, "NOT {operand}"),
