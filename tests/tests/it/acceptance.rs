@@ -151,7 +151,6 @@ async fn five_thousand_rules_share_one_subscription_and_get_every_message() {
         schedule: None,
         suspend: false,
         held_with: None,
-        delivery: Default::default(),
         origin: Default::default(),
     };
     let definitions = Definitions {
