@@ -1,5 +1,7 @@
 //! The command as a user starts it.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::process::Command;
 
 fn run(args: &[&str]) -> (Option<i32>, String) {

@@ -65,7 +65,7 @@ enum LogFormat {
 enum Command {
     /// Run the rules of some files until stopped, or until their sources have ended
     #[command(after_help = EXIT_CODES)]
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Check files without running them
     #[command(after_help = EXIT_CODES)]
     Check(CheckArguments),

@@ -297,9 +297,9 @@ impl RuleTask {
             && let Some(durable) = &mut self.durable
             && durable.is_due()
         {
-            // It completes beside the rule.
             let sinks = self.sinks.iter().chain(self.side_sinks.all());
-            let _ = durable.checkpoint(&mut self.chain, sinks).await;
+            // It completes beside the rule: nobody has to wait for that.
+            drop(durable.checkpoint(&mut self.chain, sinks).await);
         }
         let Some(event) = self.next_event().await else { return Ok(false) };
         match event {

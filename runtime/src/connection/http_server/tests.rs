@@ -119,7 +119,9 @@ async fn a_client_can_act_on_every_answer() {
     let bomb = Compression::Zstd.compress(&vec![b' '; 1 << 20]).unwrap();
     let long = "x".repeat(1001);
     let json = ("content-type", "application/json");
-    let cases: Vec<(&str, Vec<u8>, Vec<(&str, &str)>, u16, &str)> = vec![
+    /// Name, body, headers, status and text of the answer.
+    type Case<'a> = (&'a str, Vec<u8>, Vec<(&'a str, &'a str)>, u16, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("a row", b"{}".to_vec(), vec![json], 200, "{\"rows\":1}\n"),
         ("two rows", b"{},{}".to_vec(), vec![], 200, "{\"rows\":2}\n"),
         ("packed", gzip.clone(), vec![("content-encoding", "gzip")], 200, "{\"rows\":3}\n"),

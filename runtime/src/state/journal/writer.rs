@@ -245,12 +245,9 @@ impl Writer {
 }
 
 /// Runs file work beside the runtime.
-pub(crate) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Default + Send + 'static>(
     work: impl FnOnce() -> (T, std::io::Result<()>) + Send + 'static,
-) -> (T, std::io::Result<()>)
-where
-    T: Default,
-{
+) -> (T, std::io::Result<()>) {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => (T::default(), Err(std::io::Error::other(error))),
