@@ -100,7 +100,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::scalar("from_days", &[Datetime], gives::string, |args, _| match int(args, 0)? {
             0 => Ok(Value::Null),
             n_days => {
-                let date = i32::try_from(n_days - 1).ok().and_then(|n_days| {
+                let date = i32::try_from(n_days.saturating_sub(1)).ok().and_then(|n_days| {
                     Date::new(1970, 1, 1).ok()?.checked_add(jiff::Span::new().try_days(n_days).ok()?).ok()
                 });
                 date.map(|date| Value::string(date.to_string()))

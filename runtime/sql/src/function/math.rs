@@ -158,7 +158,8 @@ fn not_nan(float: f64) -> Value {
 
 fn rounded(args: &[Value]) -> Result<Value, EvalError> {
     let number = float(args, 0)?;
-    let digits = if args.len() > 1 { float(args, 1)? as i32 } else { 0 };
+    // More digits than a float has in either direction change nothing.
+    let digits = if args.len() > 1 { float(args, 1)?.clamp(-400.0, 400.0) as i32 } else { 0 };
     Ok(Value::Float(round_to(number, digits)))
 }
 
