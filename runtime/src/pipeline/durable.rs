@@ -2,7 +2,7 @@
 //!
 //! Such a rule is computed again after a crash, from its last checkpoint, and must come to the same results. So it does not look
 //! at the clock: time is what its inputs say, which is in their journals. Rows of several inputs are processed in the order in
-//! which they arrived, whatever channel they come through first ([`Merge`]).
+//! which they arrived, whatever channel they come through first (`Merge`).
 //!
 //! A checkpoint is what the operators keep and how far each input has been read, taken between two steps while nothing is on
 //! its way through lookup joins. A barrier goes to every sink behind the results so far; once all have taken it, the checkpoint

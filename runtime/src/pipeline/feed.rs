@@ -3,8 +3,8 @@
 //! A shared stream has one feed, any other has one per rule. A feed waits for the slowest of its rules; while it waits it
 //! still obeys the engine, so a rule that is stuck can be replaced or taken away without losing a row of the others.
 //!
-//! A feed that a rule with `qos` 1 or 2 reads keeps a journal ([`recorder`]): what arrives is written down, acknowledged, and
-//! then handed over. Such a rule subscribes by way of the journal ([`resume`]): from the place where it was, until it has
+//! A feed that a rule with `qos` 1 or 2 reads keeps a journal (`recorder`): what arrives is written down, acknowledged, and
+//! then handed over. Such a rule subscribes by way of the journal (`resume`): from the place where it was, until it has
 //! caught up with the feed.
 
 mod recorder;

@@ -1,7 +1,7 @@
 //! The task that feeds one sink of a rule: shapes results, collects batches, writes with retry.
 //!
 //! Everything that has arrived is written together, in order. Without a queue nothing more is taken from the channel while the
-//! far side does not answer, so the rule waits; with one ([`queue`]), results wait there. What can never be written is set
+//! far side does not answer, so the rule waits; with one (`queue`), results wait there. What can never be written is set
 //! aside: counted, and with a dead letter sink sent there with the reason.
 
 mod alternate;

@@ -1,8 +1,8 @@
 //! The HTTP server of a process, shared by all streams and sinks that others come to: `httppush`, `websocket`, `sse`.
 //!
-//! It begins to listen when the first of them wants it, and stays until the engine stops. [`routes`] finds what a path belongs
+//! It begins to listen when the first of them wants it, and stays until the engine stops. `routes` finds what a path belongs
 //! to, [`push`] and [`ticket`] carry a body to its sources and the outcome back, [`hub`] and [`events`] hold the clients that
-//! stay connected, [`accept`] keeps connections within their limits.
+//! stay connected, `accept` keeps connections within their limits.
 
 mod accept;
 pub mod access;

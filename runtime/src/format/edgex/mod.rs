@@ -1,7 +1,7 @@
 //! Messages of EdgeX Foundry's bus, releases 2 to 4: events whose readings are the columns of a row.
 //!
 //! Nothing has to be said about a message: JSON or CBOR, in an envelope or by itself, event or request, the payload as a value,
-//! as bytes or as base64 are told apart by what is there. Start at [`make_decoder`] for reading, at [`write`] for writing.
+//! as bytes or as base64 are told apart by what is there. Start at [`make_decoder`] for reading, at `write` for writing.
 
 mod message;
 mod reading;
