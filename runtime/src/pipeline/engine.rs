@@ -410,7 +410,8 @@ impl Engine {
                 Some(open) => {
                     let journal = feed.handle.record(&open);
                     let (offset, pressed) = journal.hold(&rule.name);
-                    let (slot, resume) = feed.handle.resume(id, &input.schema, sender, &journal, &self.0.tracker);
+                    let (slot, resume) =
+                        feed.handle.resume(id, &input.schema, sender, &journal, previous.is_none(), &self.0.tracker);
                     slots.push(slot);
                     durable_inputs.push(DurableInput { journal, offset, pressed, resume });
                 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use sluice_sql::{Batch, ColumnKind, Row, Schema, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -137,8 +137,27 @@ pub struct FeedHandle {
     /// Rules that come by way of the journal: cancelled when they leave.
     resuming: HashMap<SubscriberId, CancellationToken>,
     journal: Option<Arc<Journal>>,
+    /// How many rules have not begun yet.
+    n_beginning: Arc<watch::Sender<usize>>,
     /// What the feed counts.
     pub metrics: Arc<StreamMetrics>,
+}
+
+/// A rule that has not begun yet, its first checkpoint not being written. Until it has, nothing more is acknowledged that it
+/// is to read: after a crash it would begin behind that.
+pub(super) struct Beginning(Arc<watch::Sender<usize>>);
+
+impl Beginning {
+    fn new(n_beginning: &Arc<watch::Sender<usize>>) -> Self {
+        n_beginning.send_modify(|n| *n += 1);
+        Beginning(Arc::clone(n_beginning))
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
 }
 
 /// Makes a decoder of a stream whose rows have the given slots.
@@ -184,14 +203,15 @@ impl FeedHandle {
         Arc::clone(&open.journal)
     }
 
-    /// Prepares a subscription that begins in the journal, once the rule knows where. Gives the place, in the feed's rows, of
-    /// each slot of `schema`.
+    /// Prepares a subscription that begins in the journal, once the rule knows where; what arrives waits for that if the rule
+    /// `is_new`. Gives the place, in the feed's rows, of each slot of `schema`.
     pub fn resume(
         &mut self,
         id: SubscriberId,
         schema: &Schema,
         channel: channel::Sender<Signal>,
         journal: &Arc<Journal>,
+        is_new: bool,
         tracker: &TaskTracker,
     ) -> (Vec<usize>, Resume) {
         let slots = self.grow(schema);
@@ -209,6 +229,7 @@ impl FeedHandle {
             metrics: Arc::clone(&self.metrics),
             left,
             tracker: tracker.clone(),
+            beginning: is_new.then(|| Beginning::new(&self.n_beginning)),
         };
         (slots, resume)
     }
@@ -279,6 +300,7 @@ impl Feed {
     ) -> (Feed, FeedHandle) {
         let (command_tx, command_rx) = mpsc::unbounded_channel();
         let outcome = Arc::new(OnceLock::new());
+        let n_beginning = Arc::new(watch::Sender::new(0));
         let handle = FeedHandle {
             commands: command_tx,
             schema,
@@ -288,9 +310,11 @@ impl Feed {
             stopping: CancellationToken::new(),
             resuming: HashMap::new(),
             journal: None,
+            n_beginning: Arc::clone(&n_beginning),
             metrics: Arc::clone(&metrics),
         };
         let hub = Hub {
+            n_beginning: n_beginning.subscribe(),
             clock: Arc::clone(&context.connector.clock),
             commands: command_rx,
             subscribers: Vec::new(),
@@ -434,6 +458,8 @@ struct Hub {
     recorder: Option<Recorder>,
     /// A journal to be kept from the next step on.
     to_record: Option<OpenJournal>,
+    /// How many rules have not begun yet.
+    n_beginning: watch::Receiver<usize>,
     /// The record that is delivered next.
     next: u64,
     /// Rules that want to know how far time has come.
@@ -506,6 +532,11 @@ impl Hub {
         let ack = ingest.ack;
         if let Some(open) = self.to_record.take() {
             self.record(open).await?;
+        }
+        if self.recorder.is_some() {
+            let mut n_beginning = self.n_beginning.clone();
+            // It fails when the engine has let go of the feed, and then nobody begins any more.
+            self.obeying(async move { n_beginning.wait_for(|n| *n == 0).await.is_ok() }).await?;
         }
         let recorded = match self.recorder.take() {
             None => None,

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Command, MakeStreamDecoder, Place, Signal, Subscriber, SubscriberId, parts};
+use super::{Beginning, Command, MakeStreamDecoder, Place, Signal, Subscriber, SubscriberId, parts};
 use crate::pipeline::channel::Sender;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::source::Ingest;
@@ -33,6 +33,8 @@ pub struct Resume {
     pub(super) metrics: Arc<StreamMetrics>,
     pub(super) left: CancellationToken,
     pub(super) tracker: TaskTracker,
+    /// Until the rule has begun.
+    pub(super) beginning: Option<Beginning>,
 }
 
 /// Asks a feed how far time has come.
@@ -56,7 +58,8 @@ impl Resume {
     }
 
     /// Sends everything from record `offset` on, but for its first `n_parts` batches.
-    pub fn start(self, offset: u64, n_parts: u32) {
+    pub fn start(mut self, offset: u64, n_parts: u32) {
+        self.beginning = None;
         let tracker = self.tracker.clone();
         tracker.spawn(async move {
             let left = self.left.clone();
