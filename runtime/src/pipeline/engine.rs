@@ -394,6 +394,7 @@ impl Engine {
         let mut slots = Vec::new();
         let mut sources = Vec::new();
         let mut channels = Vec::new();
+        let mut are_finite = true;
         for (input, def) in plan.inputs.iter().zip(&streams) {
             let feed_id = state.feed_ids.get(&feed_key(def, &rule.name)).copied().unwrap_or_default();
             let Some(feed) = state.feeds.get_mut(&feed_id) else { continue };
@@ -419,6 +420,7 @@ impl Engine {
             feed.n_subscribers += usize::from(replaces.is_none());
             subscriptions.push((feed_id, id));
             sources.push(Arc::clone(&feed.handle.metrics));
+            are_finite &= feed.handle.is_finite;
             inputs.push(receiver);
         }
 
@@ -468,6 +470,7 @@ impl Engine {
             chain: Chain::new(&plan, &slots),
             ctx: rule_context(rule, settings),
             inputs,
+            in_turn: are_finite,
             lookups: lookups.iter().map(|lookup| Arc::clone(&lookup.driver)).collect(),
             sinks: sink_channels,
             side_sinks,

@@ -141,6 +141,8 @@ pub struct FeedHandle {
     n_beginning: Arc<watch::Sender<usize>>,
     /// What the feed counts.
     pub metrics: Arc<StreamMetrics>,
+    /// Its source is finite: see [`Source::is_finite`].
+    pub is_finite: bool,
 }
 
 /// A rule that has not begun yet, its first checkpoint not being written. Until it has, nothing more is acknowledged that it
@@ -313,6 +315,7 @@ impl Feed {
             journal: None,
             n_beginning: Arc::clone(&n_beginning),
             metrics: Arc::clone(&metrics),
+            is_finite: source.is_finite(),
         };
         let hub = Hub {
             n_beginning: n_beginning.subscribe(),

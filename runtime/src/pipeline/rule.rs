@@ -162,6 +162,8 @@ pub struct RuleParts {
     pub ctx: RuleContext,
     /// One channel per input of the plan.
     pub inputs: Vec<Receiver<Signal>>,
+    /// All inputs are finite: they are read in turn, whoever is first, so that the same input gives the same results.
+    pub in_turn: bool,
     /// One driver per lookup of the plan.
     pub lookups: Vec<Arc<LookupDriver>>,
     /// One channel per sink.
@@ -254,6 +256,7 @@ impl RuleTask {
             chain,
             ctx,
             inputs,
+            in_turn,
             lookups,
             sinks,
             side_sinks,
@@ -268,7 +271,7 @@ impl RuleTask {
         RuleTask {
             chain,
             ctx,
-            inputs: Inputs::new(inputs),
+            inputs: Inputs::new(inputs, in_turn && durable.is_none()),
             lookups,
             sinks,
             side_sinks,
@@ -641,11 +644,13 @@ struct Inputs {
     n_ended: usize,
     /// Where the next round begins.
     first: usize,
+    /// Each waits for its turn.
+    in_turn: bool,
 }
 
 impl Inputs {
-    fn new(receivers: Vec<Receiver<Signal>>) -> Self {
-        Inputs { receivers: receivers.into_iter().map(Some).collect(), n_ended: 0, first: 0 }
+    fn new(receivers: Vec<Receiver<Signal>>, in_turn: bool) -> Self {
+        Inputs { receivers: receivers.into_iter().map(Some).collect(), n_ended: 0, first: 0, in_turn }
     }
 
     fn is_open(&self) -> bool {
@@ -658,6 +663,9 @@ impl Inputs {
 
     /// The next signal that is there already.
     fn take_ready(&mut self) -> Option<(usize, Signal)> {
+        if self.in_turn && self.receivers.len() > 1 {
+            return None;
+        }
         let mut receivers = self.receivers.iter_mut().enumerate();
         receivers.find_map(|(input_idx, receiver)| Some((input_idx, receiver.as_mut()?.try_recv()?)))
     }
@@ -681,10 +689,14 @@ impl Inputs {
             let input_idx = (self.first + offset) % n_inputs;
             if let Some(Some(receiver)) = self.receivers.get_mut(input_idx)
                 && durable.is_none_or(|durable| durable.wants(input_idx))
-                && let Poll::Ready(signal) = receiver.poll_recv(cx)
             {
-                self.first = input_idx + 1;
-                return Poll::Ready((input_idx, signal));
+                if let Poll::Ready(signal) = receiver.poll_recv(cx) {
+                    self.first = input_idx + 1;
+                    return Poll::Ready((input_idx, signal));
+                }
+                if self.in_turn {
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Pending

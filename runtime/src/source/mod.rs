@@ -108,6 +108,11 @@ pub trait Source: Send {
         None
     }
 
+    /// True if it gives the same, in the same portions, whenever it is read, and then ends.
+    fn is_finite(&self) -> bool {
+        false
+    }
+
     /// What a rule with this `qos` (1 or 2) can't promise because of this source, a sentence each.
     fn limits(&self, _qos: u8) -> Vec<String> {
         Vec::new()

@@ -280,6 +280,14 @@ impl Expr {
         self.for_each_part_mut(&mut |part| part.map_slots(map));
     }
 
+    /// True if it reads where the window begins or ends.
+    pub fn reads_window(&self) -> bool {
+        use ContextFn::{WindowEnd, WindowStart, WindowTrigger};
+        let mut reads = matches!(self.kind, ExprKind::Context(WindowStart | WindowEnd | WindowTrigger));
+        self.for_each_part(&mut |part| reads |= part.reads_window());
+        reads
+    }
+
     /// Calls `visit` with each slot that is read.
     pub fn for_each_slot(&self, visit: &mut dyn FnMut(usize)) {
         if let ExprKind::Slot(slot) = &self.kind {

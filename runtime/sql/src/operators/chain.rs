@@ -13,7 +13,7 @@ use super::{input, join, tail};
 use crate::expr::{Fields, RuleContext};
 use crate::function::{Body, MultiColumnFunction, StatefulFunction};
 use crate::plan::RulePlan;
-use crate::plan::stages::{InputStage, ItemKind, Stages};
+use crate::plan::stages::{InputStage, ItemKind, Stages, WindowKind};
 use crate::value::{Batch, Emissions, Row, Schema, Timestamp, Value, WindowRange};
 
 /// A plan that runs: all operators of one rule with their state.
@@ -316,7 +316,7 @@ fn in_place(stages: &Stages) -> InPlace {
     }
     let only_projects = stages.tail.only_projects() && stages.trigger.is_none() && stages.lookups.is_empty();
     match &stages.window {
-        Some(window) if window.incremental => InPlace::Accumulate,
+        Some(window) if window.incremental && matches!(window.kind, WindowKind::Time { .. }) => InPlace::Accumulate,
         None if only_projects => InPlace::Project,
         // What is held back anyway is copied sooner or later.
         _ if stages.options.event_time => InPlace::Nothing,

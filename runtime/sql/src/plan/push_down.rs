@@ -1,7 +1,7 @@
 //! Where the parts of `WHERE` run, and which windows can count instead of keeping rows.
 
 use super::sources::{Column, Origin};
-use super::stages::{AggregateCall, ComputedKind, ItemKind, SortKey, Stages, WindowKind};
+use super::stages::{AggregateCall, ComputedKind, ItemKind, SortKey, Stages, TailStage, WindowKind};
 use crate::expr::{Expr, ExprKind};
 use crate::function::Body;
 use crate::sql::ast::JoinKind;
@@ -109,18 +109,31 @@ fn keeps(stages: &Stages, input: usize) -> bool {
 pub(super) fn make_incremental(stages: &mut Stages) {
     let tail = &stages.tail;
     let Some(window) = &mut stages.window else { return };
-    let WindowKind::Time { length, hop, .. } = window.kind else { return };
     let sorted_rows = tail.group_by.is_empty() && !tail.order_by.is_empty();
     let simple = tail.aggregate
         && !sorted_rows
         && stages.joins.is_empty()
         && stages.lookups.is_empty()
         && tail.where_aggregates.is_empty();
-    if !simple || hop < 1 || (length != hop && !tail.aggregates.iter().all(merges)) || length % hop != 0 {
-        return;
+    let fits = match window.kind {
+        WindowKind::Time { length, hop, .. } => {
+            hop >= 1 && length % hop == 0 && (length == hop || tail.aggregates.iter().all(merges))
+        }
+        WindowKind::Count { length, interval } => length == interval && !counts_by_window(tail),
+        WindowKind::Session { .. } | WindowKind::State { .. } => !counts_by_window(tail),
+        // Each row leaves it by itself.
+        WindowKind::Sliding { .. } => false,
+    };
+    if simple && fits {
+        window.incremental = true;
+        window.row_filter = stages.joined_filter.take();
     }
-    window.incremental = true;
-    window.row_filter = stages.joined_filter.take();
+}
+
+/// True if what is counted depends on where the window begins or ends, which is not known before it ends.
+fn counts_by_window(tail: &TailStage) -> bool {
+    let calls = tail.aggregates.iter().flat_map(|call| call.args.iter().chain(&call.filter));
+    tail.group_by.iter().chain(calls).any(Expr::reads_window)
 }
 
 /// True if what two panes have counted can be put together.

@@ -31,6 +31,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADER: Duration = Duration::from_secs(75);
 /// A connection without a request is looked at this often, and closed if there was none between two looks.
 const LOOK: Duration = Duration::from_secs(75);
+/// Something is timed at least this often, see [`accept`].
+const TICK: Duration = Duration::from_secs(1);
 /// Pings on HTTP/2, so that a client that is gone is noticed.
 const PING: Duration = Duration::from_secs(30);
 /// What open requests have when the engine stops.
@@ -43,6 +45,9 @@ const HEAD_BYTES: usize = 32 << 10;
 const STREAMS: u32 = 64;
 
 /// Accepts connections until the engine stops.
+///
+/// Each answer that is waited for has a time limit. A timer that is due before all others wakes the thread that waits for
+/// them, which takes a system call; with a tick that is due before, most timers need none.
 pub(super) async fn accept(server: HttpServer, listener: TcpListener, tls: Option<Arc<ServerTls>>, tasks: Tasks) {
     if let Some(tls) = &tls {
         tasks.spawn(follow_files(Arc::clone(tls), tasks.clone()));
@@ -64,8 +69,14 @@ pub(super) async fn accept(server: HttpServer, listener: TcpListener, tls: Optio
             }
         }
     };
+    let ticks = async {
+        loop {
+            tokio::time::sleep(TICK).await;
+        }
+    };
     tokio::select! {
         () = work => {}
+        () = ticks => {}
         () = tasks.stopped() => {}
     }
 }

@@ -194,6 +194,11 @@ impl Source for FileSource {
         Ok(())
     }
 
+    fn is_finite(&self) -> bool {
+        let FileOptions { interval, send_interval, follow, .. } = &self.options;
+        interval.is_zero() && send_interval.is_zero() && !follow
+    }
+
     async fn next(&mut self) -> Result<Option<Ingest>, ConnectorError> {
         loop {
             if let Some(until) = self.wait_until {

@@ -4,6 +4,7 @@
 //! the clock in processing time.
 
 mod align;
+mod content;
 mod count;
 mod session;
 mod sliding;
@@ -54,11 +55,17 @@ impl Window {
                 let variant = sliding::Variant { second: options.sliding_v2, twice: options.sliding_twice };
                 Window::Sliding(sliding::SlidingWindow::new(*length, *delay, event_time, variant))
             }
-            WindowKind::Session { unit, max_length, timeout } => {
-                Window::Session(session::SessionWindow::new(*unit, *max_length, *timeout, event_time))
+            WindowKind::Session { unit, max_length, timeout } => Window::Session(session::SessionWindow::new(
+                *unit,
+                *max_length,
+                *timeout,
+                event_time,
+                stage.incremental,
+            )),
+            WindowKind::Count { length, interval } => {
+                Window::Count(count::CountWindow::new(*length, *interval, stage.incremental))
             }
-            WindowKind::Count { length, interval } => Window::Count(count::CountWindow::new(*length, *interval)),
-            WindowKind::State { .. } => Window::State(state::StateWindow::default()),
+            WindowKind::State { .. } => Window::State(state::StateWindow::new(stage.incremental)),
         }
     }
 
@@ -80,12 +87,12 @@ impl Window {
                 window.insert(input, row, triggers, fired);
             }
             Window::Session(window) => window.insert(input, row, run, fired),
-            Window::Count(window) => window.insert(input, row, run.rule.now, fired),
+            Window::Count(window) => window.insert(input, row, run, fired),
             Window::State(window) => window.insert(input, row, run, fired),
         }
     }
 
-    /// Counts a row where it is, as one of time `ts`. Only for windows that the planner made incremental;
+    /// Counts a row where it is, as one of time `ts`. Only for windows over time that the planner made incremental;
     /// [`advance_to_row`](Self::advance_to_row) has been called with that time.
     pub fn accumulate(&mut self, row: &Row, ts: Timestamp, first: impl FnOnce() -> Row, run: &mut Run<'_>) {
         let Some(stage) = &run.stages.window else { return };
@@ -96,7 +103,8 @@ impl Window {
         }
     }
 
-    /// Sends what is complete before a row of this time. Only for windows that the planner made incremental.
+    /// Sends what is complete before a row of this time. Only for windows over time that the planner made
+    /// incremental.
     pub fn advance_to_row(&mut self, ts: Timestamp, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
         if let Window::Time(window) = self {
             window.advance_to_row(ts, run, fired);
@@ -118,9 +126,9 @@ impl Window {
         match self {
             Window::Time(window) => window.state(&stages.tail.aggregates, io),
             Window::Sliding(window) => window.state(io),
-            Window::Session(window) => window.state(io),
-            Window::Count(window) => window.state(io),
-            Window::State(window) => window.state(io),
+            Window::Session(window) => window.state(&stages.tail.aggregates, io),
+            Window::Count(window) => window.state(&stages.tail.aggregates, io),
+            Window::State(window) => window.state(&stages.tail.aggregates, io),
         }
     }
 

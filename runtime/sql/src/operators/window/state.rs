@@ -1,23 +1,29 @@
 //! State windows: opened and closed by conditions on rows.
 
-use super::{Fired, Held};
+use super::Fired;
+use super::content::Content;
 use crate::expr::{Fields, eval_args};
 use crate::operators::aggregate::ByKey;
 use crate::operators::output::Run;
-use crate::plan::stages::WindowKind;
+use crate::plan::stages::{AggregateCall, WindowKind};
 use crate::value::state::StateIo;
 use crate::value::{Row, WindowRange};
 
 /// State windows, one per partition. A partition without an open window holds nothing.
-#[derive(Default)]
 pub(in crate::operators) struct StateWindow {
-    partitions: ByKey<Vec<Held>>,
+    incremental: bool,
+    partitions: ByKey<Content>,
 }
 
 impl StateWindow {
+    pub fn new(incremental: bool) -> Self {
+        StateWindow { incremental, partitions: ByKey::default() }
+    }
+
     /// Writes or reads the open windows.
-    pub fn state(&mut self, io: &mut StateIo) {
-        self.partitions.state(io, Vec::new, |io, held| io.list(held, Default::default, StateIo::held));
+    pub fn state(&mut self, calls: &[AggregateCall], io: &mut StateIo) {
+        let new = || Content::new(self.incremental);
+        self.partitions.state(io, new, |io, content| content.state(calls, io));
     }
 
     pub fn insert(&mut self, input: usize, row: Row, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
@@ -28,33 +34,27 @@ impl StateWindow {
             Ok(key) => key,
             Err(failure) => return run.fail(&failure, Some(&row)),
         };
-        let held = self.partitions.get_or_insert_with(&key, Vec::new);
-        let ts = row.ts;
-        let range = |held: &[Held]| {
-            let start = held.first().map_or(ts, |(_, first)| first.ts);
-            WindowRange { start, end: ts, trigger: ts }
-        };
-        if held.is_empty() {
+        let content = self.partitions.get_or_insert_with(&key, || Content::new(self.incremental));
+        let Some(start) = content.first() else {
             if run.test_quietly(begin, &row) {
-                held.push((input, row));
+                content.add(input, row, run);
             }
             return;
-        }
+        };
+        let range = WindowRange { start, end: row.ts, trigger: row.ts };
         match emit {
             Some(emit) => {
                 let closes = run.test_quietly(emit, &row);
-                held.push((input, row));
+                content.add(input, row, run);
                 if closes {
-                    let range = range(held);
-                    fired.push(Fired::Rows(std::mem::take(held), range));
+                    fired.push(content.take(range));
                 }
             }
             None => {
                 if run.test_quietly(begin, &row) {
-                    let range = range(held);
-                    fired.push(Fired::Rows(std::mem::take(held), range));
+                    fired.push(content.take(range));
                 }
-                held.push((input, row));
+                content.add(input, row, run);
             }
         }
     }
