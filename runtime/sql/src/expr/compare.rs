@@ -14,12 +14,9 @@ pub(super) fn compare(
     right: &Value,
     rule: &RuleContext,
 ) -> Result<bool, EvalError> {
-    if let Some(holds) = compare_numbers(comparison, left, right) {
-        return Ok(holds);
-    }
-    match (left, right) {
-        (Value::String(a), Value::String(b)) => Ok(comparison.holds_for(a, b)),
-        _ => compare_rare(comparison, left, right, rule),
+    match compare_plain(comparison, left, right) {
+        Some(holds) => Ok(holds),
+        None => compare_rare(comparison, left, right, rule),
     }
 }
 
@@ -52,14 +49,15 @@ pub(super) fn equal(left: &Value, right: &Value, rule: &RuleContext) -> Result<b
     compare(Comparison::Eq, left, right, rule)
 }
 
-/// As [`compare`], if both are numbers.
+/// As [`compare`], if both are numbers or both texts.
 #[inline(always)]
-pub(super) fn compare_numbers(comparison: Comparison, left: &Value, right: &Value) -> Option<bool> {
+pub(super) fn compare_plain(comparison: Comparison, left: &Value, right: &Value) -> Option<bool> {
     Some(match (left, right) {
         (Value::Float(a), Value::Float(b)) => comparison.holds_for(a, b),
         (Value::Int(a), Value::Int(b)) => comparison.holds_for(a, b),
         (Value::Float(a), Value::Int(b)) => comparison.holds_for(a, &(*b as f64)),
         (Value::Int(a), Value::Float(b)) => comparison.holds_for(&(*a as f64), b),
+        (Value::String(a), Value::String(b)) => comparison.holds_for(a, b),
         _ => return None,
     })
 }

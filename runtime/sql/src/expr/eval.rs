@@ -182,41 +182,37 @@ impl Expr {
         }
     }
 
-    /// Adds the places of the rows on which the condition holds. False, and nothing added, if that takes more than comparing
-    /// numbers on some of them.
+    /// The places of the rows on which the condition holds. False if that takes more than comparing columns and constants that
+    /// can be compared; `selected` means nothing then.
     pub fn select(&self, rows: &[Row], selected: &mut Vec<u32>) -> bool {
-        let before = selected.len();
-        for (row_idx, row) in rows.iter().enumerate() {
-            match self.test_numbers(Fields::of(row)) {
-                Some(true) => selected.push(row_idx as u32),
-                Some(false) => {}
-                None => {
-                    selected.truncate(before);
-                    return false;
-                }
-            }
+        selected.clear();
+        selected.extend(0..rows.len() as u32);
+        match &self.kind {
+            ExprKind::And(parts) => parts.iter().all(|part| part.narrow(rows, selected)),
+            _ => self.narrow(rows, selected),
         }
-        true
     }
 
-    /// As [`test`](Self::test), if it takes no more than comparing numbers.
-    #[inline]
-    fn test_numbers(&self, fields: Fields<'_>) -> Option<bool> {
-        match &self.kind {
-            ExprKind::Compare(comparison, parts) => {
-                let [left, right] = &**parts;
-                compare::compare_numbers(*comparison, left.leaf(fields)?, right.leaf(fields)?)
+    /// Keeps the places of the rows on which a comparison holds.
+    fn narrow(&self, rows: &[Row], selected: &mut Vec<u32>) -> bool {
+        let ExprKind::Compare(comparison, parts) = &self.kind else { return false };
+        let [left, right] = &**parts;
+        let mut is_plain = true;
+        let mut holds = |left: Option<&Value>, right: Option<&Value>| {
+            let holds = left.zip(right).and_then(|(left, right)| compare::compare_plain(*comparison, left, right));
+            is_plain &= holds.is_some();
+            holds.unwrap_or_default()
+        };
+        match (&left.kind, &right.kind) {
+            (ExprKind::Slot(slot), ExprKind::Const(limit)) => {
+                selected.retain(|row_idx| holds(rows[*row_idx as usize].values.get(*slot), Some(limit)));
             }
-            ExprKind::And(parts) => {
-                for part in parts {
-                    if !part.test_numbers(fields)? {
-                        return Some(false);
-                    }
-                }
-                Some(true)
-            }
-            _ => None,
+            _ => selected.retain(|row_idx| {
+                let fields = Fields::of(&rows[*row_idx as usize]);
+                holds(left.leaf(fields), right.leaf(fields))
+            }),
         }
+        is_plain
     }
 
     /// The value without computing anything, if it is a constant, a slot or an item.

@@ -411,7 +411,6 @@ impl<'a> Flow<'a> {
 
     /// Rows of the only input, where they are, that only go through `WHERE` and the select list.
     fn rows_in_place(&mut self, rows: &[Row], place: Place<'a>) {
-        self.selected.clear();
         match &self.run.stages.filter {
             Some(filter) if filter.select(rows, self.selected) => {
                 self.run.layout.places = Some(place.gather);
