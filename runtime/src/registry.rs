@@ -30,6 +30,7 @@ impl Registry {
     /// Everything that is built in.
     pub fn builtin() -> Self {
         let mut registry = Registry { functions: sluice_sql::function::Registry::builtin(), ..Registry::default() };
+        crate::inference::extend(&mut registry.functions, None);
         for source in crate::source::BUILTIN {
             registry = registry.with_source(source.clone());
         }
@@ -95,6 +96,13 @@ impl Registry {
     #[must_use]
     pub fn with_sink(mut self, sink: SinkType) -> Self {
         self.sinks.insert(sink.name, Arc::new(sink));
+        self
+    }
+
+    /// The models that `onnx` runs are the files `NAME.onnx` of that folder. Without effect in the plain flavour.
+    #[must_use]
+    pub fn with_models(mut self, folder: Option<std::path::PathBuf>) -> Self {
+        crate::inference::extend(&mut self.functions, folder);
         self
     }
 

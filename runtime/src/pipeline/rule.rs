@@ -203,8 +203,12 @@ pub struct RuleTask {
     moving: VecDeque<Moving>,
     /// Empty between two steps; kept for its room.
     out: Vec<Batch>,
+    /// Rows of a slow rule that have been taken from an input and wait for their turn.
+    n_pushing: u64,
     /// Rows of the result that is being handed to the sinks.
     n_emitting: u64,
+    /// A step may take milliseconds per row.
+    is_slow: bool,
 }
 
 /// A batch that has come back from a lookup table.
@@ -250,6 +254,7 @@ impl RuleTask {
         } = parts;
         let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
         RuleTask {
+            is_slow: chain.is_slow(),
             chain,
             ctx,
             inputs: Inputs::new(inputs),
@@ -268,6 +273,7 @@ impl RuleTask {
             n_in_flight: 0,
             moving: VecDeque::new(),
             out: Vec::new(),
+            n_pushing: 0,
             n_emitting: 0,
         }
     }
@@ -312,7 +318,7 @@ impl RuleTask {
                 }
             },
             Event::Signal(input_idx, signal) => match &mut self.durable {
-                None => self.signal(input_idx, signal)?,
+                None => self.signal(input_idx, signal).await?,
                 Some(durable) => {
                     if matches!(signal, None | Some(Signal::End)) {
                         // Nothing follows, but what came before may have to wait.
@@ -339,14 +345,14 @@ impl RuleTask {
         }
     }
 
-    fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
+    async fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
         match signal {
             Some(Signal::Rows { batch, arrived, .. }) => {
                 self.metrics.rows_in.add(batch.rows.len() as u64);
                 if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
                     self.tick();
                 }
-                self.step(0, Some(arrived), None, |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+                self.push(input_idx, &batch, arrived, None).await?;
             }
             Some(Signal::Time(_)) => {}
             Some(Signal::End) => {
@@ -355,6 +361,28 @@ impl RuleTask {
             }
             Some(Signal::Failed(message)) => return Err(RuleEnd::Failed(message.to_string())),
             None => self.inputs.close(input_idx),
+        }
+        Ok(())
+    }
+
+    /// Rows through the chain; those of a slow rule one by one, so that each result is on its way while the next one is computed.
+    async fn push(
+        &mut self,
+        input_idx: usize,
+        batch: &Batch,
+        arrived: Instant,
+        cause: Option<Cause>,
+    ) -> Result<(), RuleEnd> {
+        if !self.is_slow {
+            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+            return Ok(());
+        }
+        self.n_pushing = batch.rows.len() as u64;
+        for row in &batch.rows {
+            self.n_pushing -= 1;
+            let batch = Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]);
+            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+            self.settle().await?;
         }
         Ok(())
     }
@@ -369,7 +397,7 @@ impl RuleTask {
                         continue;
                     };
                     self.metrics.rows_in.add(batch.rows.len() as u64);
-                    self.step(0, Some(arrived), Some(cause), |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+                    self.push(input_idx, &batch, arrived, Some(cause)).await?;
                 }
                 Some(Signal::End) => {
                     self.inputs.end(input_idx);
@@ -377,7 +405,7 @@ impl RuleTask {
                     let cause = self.durable.as_mut().map(Durable::next_cause);
                     self.step(0, None, cause, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
                 }
-                other => self.signal(input_idx, other)?,
+                other => self.signal(input_idx, other).await?,
             }
             self.settle().await?;
         }
@@ -429,7 +457,7 @@ impl RuleTask {
         }
         let in_channels: u64 = self.inputs.drain_rows();
         let moving: usize = self.moving.iter().map(|moving| moving.batch.rows.len()).sum();
-        let left_over = in_channels + moving as u64 + self.n_emitting;
+        let left_over = in_channels + moving as u64 + self.n_pushing + self.n_emitting;
         self.metrics.dropped.add(DropReason::Shutdown, left_over);
     }
 
@@ -498,7 +526,8 @@ impl RuleTask {
         let now = self.clock.now();
         self.ctx.now = self.durable.as_ref().map_or(now, Durable::time);
         self.pulse.set(now);
-        let result = call(&mut self.chain, &mut self.ctx, &mut self.out);
+        let RuleTask { chain, ctx, out, .. } = self;
+        let result = if self.is_slow { aside(|| call(chain, ctx, out)) } else { call(chain, ctx, out) };
         self.pulse.set(0);
         let report = &mut self.ctx.report;
         if report.n_late > 0 {
@@ -583,6 +612,15 @@ impl RuleTask {
         }
         self.tail.send(&batch);
         Ok(())
+    }
+}
+
+/// Runs what takes long. The other tasks of this thread go on meanwhile, on a thread of the pool for blocking work.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -173,7 +173,7 @@ fn run(call: &str, rows: &[Value]) -> Vec<Result<Value, EvalError>> {
                     .push(body(args_of(row).1.first().unwrap_or(&Value::Null)).map(|rows| Value::Array(rows.into())));
             }
         }
-        Body::Window | Body::Trigger | Body::Context(_) => {}
+        Body::External(_) | Body::Window | Body::Trigger | Body::Context(_) => {}
     }
     results
 }

@@ -18,6 +18,9 @@ impl<'a> Binder<'a> {
     /// Binds a call.
     pub(super) fn call(&mut self, call: &'a ast::Call, span: Span, clause: Clause) -> Bound {
         let Some(function) = self.functions.get(&call.name.name).cloned() else {
+            if let Some(place) = self.functions.elsewhere(&call.name.name) {
+                return self.refuse(SqlError::new(call.name.span, format!("the function {} {place}", call.name.name)));
+            }
             let error = SqlError::new(call.name.span, format!("there is no function \"{}\"", call.name.name));
             return self.refuse(error.with_suggestion(&call.name.name, self.functions.names()));
         };
@@ -31,7 +34,7 @@ impl<'a> Binder<'a> {
             return self.refuse(error);
         }
         match &function.body {
-            Body::Scalar(_) | Body::Stateful(_) => self.scalar(call, &function, span, clause),
+            Body::Scalar(_) | Body::Stateful(_) | Body::External(_) => self.scalar(call, &function, span, clause),
             Body::Aggregate(_) => self.aggregate(call, &function, span, clause),
             Body::Analytic(_) => self.analytic(call, &function, span, clause),
             Body::Window => self.row_number(call, span),
@@ -110,8 +113,17 @@ impl<'a> Binder<'a> {
         clause: Clause,
     ) -> Bound {
         let (args, types) = self.args(call, function, clause);
-        let ty = match (function.name, args.get(1).and_then(Expr::as_constant)) {
-            ("cast", Some(Value::String(ty))) => type_called(ty).unwrap_or_default(),
+        let ty = match (&function.body, args.get(1).and_then(Expr::as_constant)) {
+            (_, Some(Value::String(ty))) if function.name == "cast" => type_called(ty).unwrap_or_default(),
+            (Body::External(external), _) => {
+                let literals: Vec<Option<Value>> = args.iter().map(|arg| arg.as_constant().cloned()).collect();
+                match external.check(&literals, &types) {
+                    Ok(ty) => ty,
+                    Err(message) => {
+                        return self.refuse(SqlError::new(span, format!("{}: {message}", function.name)));
+                    }
+                }
+            }
             _ => (function.returns)(&types),
         };
         let body = match function.body {
