@@ -102,12 +102,16 @@ struct FileArguments {
     /// The folder of ONNX models, `NAME.onnx` each (flavour `inference` only)
     #[arg(long, value_name = "DIR", env = "SLUICE_MODELS_DIR")]
     models_dir: Option<PathBuf>,
+    /// Pixels of a picture, at most; a larger one is refused before it is decoded (flavour `inference` only)
+    #[arg(long, value_name = "N", env = "SLUICE_MAX_PIXELS", default_value_t = sluice::inference::MAX_PIXELS)]
+    max_pixels: u64,
 }
 
 impl FileArguments {
     /// Connectors, formats and functions.
     fn registry(&self) -> sluice::Registry {
-        sluice::Registry::builtin().with_models(self.models_dir.clone())
+        let settings = sluice::inference::Settings { models_dir: self.models_dir.clone(), max_pixels: self.max_pixels };
+        sluice::Registry::builtin().with_inference(&settings)
     }
 }
 

@@ -21,12 +21,14 @@ const MAX_BYTES: u64 = 1 << 30;
 pub struct Model {
     plan: Arc<TypedRunnableModel>,
     /// What it takes.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<Port>,
+    /// What it gives.
+    pub outputs: Vec<Port>,
 }
 
-/// One input of a model.
+/// One input or output of a model.
 #[derive(Clone, Debug)]
-pub struct Input {
+pub struct Port {
     /// Kind of its numbers.
     pub datum_type: DatumType,
     /// Its sides; `None` where any will do.
@@ -36,6 +38,7 @@ pub struct Input {
 /// The models of a folder.
 pub struct Models {
     folder: Option<PathBuf>,
+    look_again: Duration,
     by_name: Mutex<HashMap<String, Arc<Mutex<Entry>>>>,
 }
 
@@ -43,14 +46,19 @@ pub struct Models {
 #[derive(Default)]
 struct Entry {
     looked: Option<Instant>,
-    modified: Option<SystemTime>,
+    version: Option<(SystemTime, u64)>,
     model: Option<Result<Arc<Model>, String>>,
 }
 
 impl Models {
     /// The models of that folder; without one there are none.
     pub fn new(folder: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Models { folder, by_name: Mutex::default() })
+        Self::looking_again_after(folder, LOOK_AGAIN)
+    }
+
+    /// As [`Models::new`], with another pause between two looks at a file.
+    pub fn looking_again_after(folder: Option<PathBuf>, look_again: Duration) -> Arc<Self> {
+        Arc::new(Models { folder, look_again, by_name: Mutex::default() })
     }
 
     /// True if there is a folder.
@@ -74,21 +82,24 @@ impl Models {
             Arc::clone(by_name.entry(name.to_owned()).or_default())
         };
         let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if entry.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN) {
+        if entry.looked.is_none_or(|looked| looked.elapsed() >= self.look_again) {
             entry.looked = Some(Instant::now());
             let path = folder.join(format!("{name}.onnx"));
-            let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-            let is_new = entry.modified != modified || !matches!(entry.model, Some(Ok(_)));
-            if is_new {
+            let metadata = std::fs::metadata(&path).ok();
+            let version = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+            let was_tried = entry.model.is_some() && entry.version == version;
+            if !was_tried {
+                entry.version = version;
+                let started = Instant::now();
                 let loaded = load(&path).map(Arc::new);
-                if let Err(error) = &loaded {
-                    tracing::warn!(model = name, "{error}");
+                match &loaded {
+                    Ok(model) => tracing::info!(model = name, elapsed = ?started.elapsed(), "model loaded: {model}"),
+                    Err(error) => tracing::warn!(model = name, "{error}"),
                 }
                 // What worked goes on until something else works.
                 if loaded.is_ok() || !matches!(entry.model, Some(Ok(_))) {
                     entry.model = Some(loaded);
                 }
-                entry.modified = modified;
             }
         }
         entry.model.clone().unwrap_or_else(|| Err(format!("model {name} is not loaded")))
@@ -101,9 +112,10 @@ fn load(path: &std::path::Path) -> Result<Model, String> {
     if metadata.len() > MAX_BYTES {
         return Err(format!("model {shown} is larger than {} MiB", MAX_BYTES >> 20));
     }
-    let bytes = std::fs::read(path).map_err(|error| format!("model {shown} can't be read: {error}"))?;
+    let file = std::fs::File::open(path).map_err(|error| format!("model {shown} can't be read: {error}"))?;
+    let mut file = std::io::Read::take(std::io::BufReader::new(file), MAX_BYTES);
     // What a broken file makes of the loader must not take the rule with it.
-    let built = std::panic::catch_unwind(|| build(&bytes));
+    let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| build(&mut file)));
     match built {
         Ok(Ok(model)) => Ok(model),
         Ok(Err(error)) => Err(format!("model {shown} can't be used: {error:#}")),
@@ -111,8 +123,11 @@ fn load(path: &std::path::Path) -> Result<Model, String> {
     }
 }
 
-fn build(bytes: &[u8]) -> TractResult<Model> {
-    let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(bytes))?;
+fn build(file: &mut dyn std::io::Read) -> TractResult<Model> {
+    let mut model = tract_onnx::onnx().model_for_read(file)?;
+    if model.input_outlets()?.is_empty() || model.output_outlets()?.is_empty() {
+        return Err(TractError::msg("it has no inputs, or no outputs"));
+    }
     for input in 0..model.input_outlets()?.len() {
         let fact = model.input_fact(input)?.clone();
         let dims: Vec<_> = fact.shape.dims().map(|dim| dim.concretize()).collect();
@@ -128,13 +143,14 @@ fn build(bytes: &[u8]) -> TractResult<Model> {
         }
     }
     let model = model.into_optimized()?;
-    let mut inputs = Vec::new();
-    for input in 0..model.input_outlets()?.len() {
-        let fact = model.input_fact(input)?;
-        let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
-        inputs.push(Input { datum_type: fact.datum_type, shape });
-    }
-    Ok(Model { plan: model.into_runnable()?, inputs })
+    let port = |fact: &TypedFact| Port {
+        datum_type: fact.datum_type,
+        shape: fact.shape.iter().map(|dim| dim.to_usize().ok()).collect(),
+    };
+    let inputs = (0..model.input_outlets()?.len()).map(|idx| model.input_fact(idx).map(port)).collect::<TractResult<_>>()?;
+    let outputs =
+        (0..model.output_outlets()?.len()).map(|idx| model.output_fact(idx).map(port)).collect::<TractResult<_>>()?;
+    Ok(Model { plan: model.into_runnable()?, inputs, outputs })
 }
 
 impl Model {
@@ -151,7 +167,13 @@ impl Model {
     }
 }
 
-impl Input {
+impl Port {
+    /// True if a tensor of these sides is what it takes.
+    pub fn takes(&self, sides: &[usize]) -> bool {
+        sides.len() == self.shape.len()
+            && self.shape.iter().zip(sides).all(|(own, side)| own.is_none_or(|own| own == *side))
+    }
+
     /// The sides for that many numbers.
     ///
     /// # Errors
@@ -174,10 +196,17 @@ impl Input {
     }
 }
 
-impl std::fmt::Display for Input {
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |ports: &[Port]| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ");
+        write!(f, "{} -> {}", shown(&self.inputs), shown(&self.outputs))
+    }
+}
+
+impl std::fmt::Display for Port {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sides: Vec<String> =
             self.shape.iter().map(|side| side.map_or_else(|| "?".to_owned(), |side| side.to_string())).collect();
-        write!(f, "{:?} {}", self.datum_type, sides.join("x"))
+        write!(f, "{:?}[{}]", self.datum_type, sides.join(","))
     }
 }

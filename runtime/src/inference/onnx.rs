@@ -3,24 +3,17 @@
 use std::sync::Arc;
 
 use sluice_sql::expr::EvalContext;
-use sluice_sql::function::{Body, EvalError, ExternalFunction, Function, NullPolicy, Param, StatefulFunction};
+use sluice_sql::function::{ArgFacts, Body, EvalError, ExternalFunction, Function, StatefulFunction};
 use sluice_sql::value::coerce::{self, Strictness};
 use sluice_sql::{Type, Value};
 use tract_onnx::prelude::*;
 
-use super::model::{Input, Model, Models};
+use super::model::{Model, Models, Port};
+use super::signature::check_tensors;
 
 /// The function over the models.
-pub fn function(models: Arc<Models>) -> Function {
-    Function::new("onnx", &[Param::String, Param::Any], |_| Type::Any, Body::External(Arc::new(Onnx { models })))
-        .variadic()
-        .null(NullPolicy::Null)
-        .docs(
-            "What an ONNX model makes of tensors, one per input: an array with one flat array of numbers per output. The model is the \
-             file `NAME.onnx` of the folder of models. A tensor is an array, nested or flat, or bytea of the model's own numbers (32-bit \
-             floats, as `image_tensor` makes them).",
-            &[],
-        )
+pub fn function(declared: Function, models: &Arc<Models>) -> Function {
+    Function { body: Body::External(Arc::new(Onnx { models: Arc::clone(models) })), ..declared }
 }
 
 struct Onnx {
@@ -28,21 +21,25 @@ struct Onnx {
 }
 
 impl ExternalFunction for Onnx {
-    fn check(&self, literals: &[Option<Value>], types: &[Type]) -> Result<Type, String> {
-        for ty in types.iter().skip(1) {
-            if !matches!(ty, Type::Array(_) | Type::Bytes | Type::Any) {
-                return Err(format!("a tensor is an array or bytea, not {}", coerce::type_name(ty)));
-            }
-        }
+    fn check(&self, args: &[ArgFacts]) -> Result<Type, String> {
+        check_tensors(args)?;
         // A model that is not there yet may come later, and rows say so meanwhile.
-        if let Some(Some(Value::String(name))) = literals.first()
-            && self.models.has_folder()
-            && let Ok(model) = self.models.get(name)
-        {
-            check_inputs(&model, name, types.len() - 1, literals.get(1..).unwrap_or_default())?;
-        }
-        let floats = Type::Array(Box::new(Type::Any));
-        Ok(Type::Array(Box::new(floats)))
+        let model = match args.first().and_then(|name| name.literal.as_ref()) {
+            Some(Value::String(name)) if self.models.has_folder() => self.models.get(name).ok().map(|model| (name, model)),
+            _ => None,
+        };
+        let number = match model {
+            Some((name, model)) => {
+                let tensors = args.get(1..).unwrap_or_default();
+                check_count(&model, name, tensors.len())?;
+                for (idx, (input, arg)) in model.inputs.iter().zip(tensors).enumerate() {
+                    check_input(input, arg).map_err(|error| format!("tensor {} of model {name}: {error}", idx + 1))?;
+                }
+                number_type(&model)
+            }
+            None => Type::Any,
+        };
+        Ok(Type::Array(Box::new(Type::Array(Box::new(number)))))
     }
 
     fn start(&self) -> Box<dyn StatefulFunction> {
@@ -50,22 +47,43 @@ impl ExternalFunction for Onnx {
     }
 }
 
-fn check_inputs(model: &Model, name: &str, n_given: usize, literals: &[Option<Value>]) -> Result<(), String> {
-    if model.inputs.len() != n_given {
-        let shown: Vec<String> = model.inputs.iter().map(Input::to_string).collect();
-        return Err(format!(
-            "model {name} takes {} tensor{}, not {n_given}: {}",
-            model.inputs.len(),
-            if model.inputs.len() == 1 { "" } else { "s" },
-            shown.join(", ")
-        ));
+fn check_count(model: &Model, name: &str, n_given: usize) -> Result<(), String> {
+    if model.inputs.len() == n_given {
+        return Ok(());
     }
-    for (input, literal) in model.inputs.iter().zip(literals) {
-        if let Some(literal) = literal {
-            tensor(input, literal)?;
-        }
+    let shown: Vec<String> = model.inputs.iter().map(Port::to_string).collect();
+    let n_inputs = model.inputs.len();
+    let plural = if n_inputs == 1 { "" } else { "s" };
+    Err(format!("model {name} takes {n_inputs} tensor{plural}, not {n_given}: {}", shown.join(", ")))
+}
+
+/// Whether an argument can be what an input takes, as far as that is known before there are rows.
+fn check_input(input: &Port, arg: &ArgFacts) -> Result<(), String> {
+    if let Some(literal) = &arg.literal {
+        tensor(input, literal)?;
+    }
+    let Some(sides) = &arg.tensor else { return Ok(()) };
+    if input.datum_type != DatumType::F32 {
+        return Err(format!("the model's input is {input}, and this is of 32-bit floats"));
+    }
+    if !input.takes(sides) {
+        let sides: Vec<String> = sides.iter().map(usize::to_string).collect();
+        return Err(format!("the model's input is {input}, and this is [{}]", sides.join(",")));
     }
     Ok(())
+}
+
+/// The type of the numbers of all outputs, if it is one.
+fn number_type(model: &Model) -> Type {
+    let mut types = model.outputs.iter().map(|output| match output.datum_type {
+        DatumType::F16 | DatumType::F32 | DatumType::F64 => Type::Float,
+        DatumType::Bool => Type::Bool,
+        DatumType::String => Type::String,
+        datum_type if datum_type.is_integer() => Type::Int,
+        _ => Type::Any,
+    });
+    let first = types.next().unwrap_or(Type::Any);
+    if types.all(|ty| ty == first) { first } else { Type::Any }
 }
 
 struct Running {
@@ -80,11 +98,13 @@ impl StatefulFunction for Running {
         };
         let run = || -> Result<Value, String> {
             let model = self.models.get(name)?;
-            check_inputs(&model, name, tensors.len(), &[])?;
-            let inputs =
-                model.inputs.iter().zip(tensors).map(|(input, value)| tensor(input, value).map(Tensor::into_tvalue));
-            let outputs =
-                model.run(inputs.collect::<Result<_, _>>()?).map_err(|error| format!("model {name}: {error}"))?;
+            check_count(&model, name, tensors.len())?;
+            let inputs = model.inputs.iter().zip(tensors).enumerate().map(|(idx, (input, value))| {
+                let made = tensor(input, value).map(Tensor::into_tvalue);
+                made.map_err(|error| format!("tensor {} of model {name}: {error}", idx + 1))
+            });
+            let inputs = inputs.collect::<Result<_, _>>()?;
+            let outputs = model.run(inputs).map_err(|error| format!("model {name}: {error}"))?;
             let outputs = outputs.iter().map(|output| numbers(output).map(|numbers| Value::Array(Arc::new(numbers))));
             Ok(Value::Array(Arc::new(outputs.collect::<Result<_, _>>()?)))
         };
@@ -93,8 +113,8 @@ impl StatefulFunction for Running {
 }
 
 /// A value as the tensor that an input takes.
-fn tensor(input: &Input, value: &Value) -> Result<Tensor, String> {
-    let made = match input.datum_type {
+fn tensor(input: &Port, value: &Value) -> Result<Tensor, String> {
+    match input.datum_type {
         DatumType::F32 => typed(input, value, f32::from_le_bytes, |number| number as f32),
         DatumType::F64 => typed(input, value, f64::from_le_bytes, |number| number),
         DatumType::I64 => typed(input, value, i64::from_le_bytes, |number| number as i64),
@@ -102,13 +122,12 @@ fn tensor(input: &Input, value: &Value) -> Result<Tensor, String> {
         DatumType::I16 => typed(input, value, i16::from_le_bytes, |number| number as i16),
         DatumType::I8 => typed(input, value, i8::from_le_bytes, |number| number as i8),
         DatumType::U8 => typed(input, value, u8::from_le_bytes, |number| number as u8),
-        other => return Err(format!("a model's input of {other:?} can't be given")),
-    };
-    made.map_err(|error| format!("tensor: {error}"))
+        other => Err(format!("a model's input of {other:?} can't be given")),
+    }
 }
 
 fn typed<T: Datum + Copy, const N: usize>(
-    input: &Input,
+    input: &Port,
     value: &Value,
     of_bytes: fn([u8; N]) -> T,
     of_number: fn(f64) -> T,

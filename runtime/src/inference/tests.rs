@@ -4,20 +4,28 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use proptest::prelude::*;
 use sluice_sql::expr::{EvalContext, Report, RuleContext};
-use sluice_sql::function::{Body, Registry};
+use sluice_sql::function::{Body, Registry, reference};
+use sluice_sql::operators::Chain;
 use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind, plan_rule};
 use sluice_sql::value::json;
-use sluice_sql::{Type, Value};
+use sluice_sql::{Batch, Row, Type, Value};
 
-use super::extend;
+use super::{MAX_PIXELS, Settings, extend, signature};
+
+fn registry_of(models: Option<&Path>, max_pixels: u64) -> Registry {
+    let mut functions = Registry::builtin();
+    extend(&mut functions, &Settings { models_dir: models.map(Path::to_owned), max_pixels });
+    functions
+}
 
 fn registry(models: Option<&Path>) -> Registry {
-    let mut functions = Registry::builtin();
-    extend(&mut functions, models.map(Path::to_owned));
-    functions
+    registry_of(models, MAX_PIXELS)
 }
 
 fn rule() -> RuleContext {
@@ -180,8 +188,15 @@ fn bad_pictures_are_explained() {
         ("image_info", vec![Value::bytes(Bytes::from_static(b"GIF89a"))], "not a picture that can be read: neither"),
         ("image_gray", vec![cut(&good)], "not a picture that can be read: "),
         ("image_decode", vec![Value::bytes(bytes(&jpeg).slice(..20))], "not a picture that can be read: "),
-        ("image_gray", vec![bomb(60_000, 60_000)], "not a picture that can be read: "),
-        ("image_gray", vec![bomb(30_000, 30_000)], "a picture of 30000 x 30000 pixels is too large: "),
+        ("image_gray", vec![bomb(60_000, 60_000)], "a picture of 60000 x 60000 pixels is too large: "),
+        ("image_gray", vec![bomb(6_000, 6_000)], "a picture of 6000 x 6000 pixels is too large: 33554432 pixels, "),
+        ("image_gray", vec![bomb(0, 8)], "not a picture that can be read: "),
+        // Little in itself, but not on its way to the other size.
+        (
+            "resize",
+            vec![encoded(&picture(1, 40_000), ImageFormat::Png), int(5000), int(1)],
+            "a picture of 5000 x 40000 pixels is too large: ",
+        ),
         ("image_tensor", vec![bomb(1000, 1000), int(2), int(2)], "not a picture that can be read: "),
         ("resize", vec![good.clone(), int(100_000), int(1)], "a picture of 100000 x 1 pixels is too large: "),
         ("resize", vec![good.clone(), int(-1), int(1)], "the width must be a whole number from 0 on"),
@@ -222,6 +237,76 @@ fn bad_pictures_are_explained() {
     }
 }
 
+#[test]
+fn the_limit_holds_for_pixels_and_for_what_they_take() {
+    let small = registry_of(None, 64);
+    let gray = |picture: Value| call_in(&small, "image_gray", &[picture]);
+    gray(encoded(&picture(8, 8), ImageFormat::Png)).unwrap();
+    let error = gray(encoded(&picture(8, 9), ImageFormat::Png)).unwrap_err();
+    assert!(error.starts_with("a picture of 8 x 9 pixels is too large: 64 pixels"), "{error}");
+    let deep = DynamicImage::ImageRgb16(picture(8, 8).into_rgb16());
+    let error = gray(encoded(&deep, ImageFormat::Png)).unwrap_err();
+    assert!(error.contains("too large") || error.contains("limit"), "{error}");
+    let error = call_in(&small, "resize", &[encoded(&picture(8, 8), ImageFormat::Png), int(9), int(9)]).unwrap_err();
+    assert!(error.starts_with("a picture of 9 x 9 pixels is too large"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the bytes are, each function gives a value or says what is wrong.
+    #[test]
+    fn no_picture_breaks_a_function(
+        format in 0..3usize,
+        kept in 0.0..1.1f64,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP][format];
+        let mut given = bytes(&encoded(&picture(40, 30), format)).to_vec();
+        given.truncate((given.len() as f64 * kept) as usize + 1);
+        for (place, byte) in &changes {
+            let place = place.index(given.len());
+            given[place] = *byte;
+        }
+        let given = Value::bytes(given);
+        let registry = registry_of(None, 1 << 20);
+        for (name, args) in [
+            ("image_info", vec![]),
+            ("image_decode", vec![]),
+            ("image_convert", vec![Value::string("png")]),
+            ("resize", vec![int(7), int(0)]),
+            ("thumbnail", vec![int(9), int(9)]),
+            ("image_crop", vec![int(1), int(1), int(2), int(2)]),
+            ("image_rotate", vec![int(90)]),
+            ("image_gray", vec![]),
+            ("image_tensor", vec![int(4), int(4)]),
+        ] {
+            let args = [vec![given.clone()], args].concat();
+            if let Err(error) = call_in(&registry, name, &args) {
+                prop_assert!(!error.is_empty());
+            }
+        }
+    }
+
+    /// Whatever is in a model's file, it runs or says what is wrong.
+    #[test]
+    fn no_model_breaks_the_function(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut changed = model(&[1, 3]);
+        for (place, byte) in &changes {
+            let place = place.index(changed.len());
+            changed[place] = *byte;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("changed.onnx"), changed).unwrap();
+        let registry = registry(Some(folder.path()));
+        if let Err(error) = call_in(&registry, "onnx", &[Value::string("changed"), floats(&[1.0, 2.0, 3.0])]) {
+            prop_assert!(!error.is_empty());
+        }
+    }
+}
+
 /// A field of a protocol buffer.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
@@ -241,15 +326,25 @@ fn number(field: u8, value: u8) -> Vec<u8> {
 
 /// An ONNX model: `y = x * [1, 2, 3]`, over `sides` (0 is any).
 fn model(sides: &[u8]) -> Vec<u8> {
+    let weights: Vec<u8> = [1f32, 2.0, 3.0].iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let initializer = [number(1, 3), number(2, 1), field(8, b"w"), field(9, &weights)].concat();
+    let node = [field(1, b"x"), field(1, b"w"), field(2, b"y"), field(3, b"mul"), field(4, b"Mul")].concat();
+    model_of(sides, &node, &field(5, &initializer))
+}
+
+/// `y = max(x, 0)`
+fn relu(sides: &[u8]) -> Vec<u8> {
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"relu"), field(4, b"Relu")].concat();
+    model_of(sides, &node, &[])
+}
+
+fn model_of(sides: &[u8], node: &[u8], initializer: &[u8]) -> Vec<u8> {
     let dims: Vec<u8> =
         sides.iter().flat_map(|side| field(1, &if *side == 0 { field(2, b"n") } else { number(1, *side) })).collect();
     let tensor_type = [number(1, 1), field(2, &dims)].concat();
     let value = |name: &[u8]| [field(1, name), field(2, &field(1, &tensor_type))].concat();
-    let weights: Vec<u8> = [1f32, 2.0, 3.0].iter().flat_map(|weight| weight.to_le_bytes()).collect();
-    let initializer = [number(1, 3), number(2, 1), field(8, b"w"), field(9, &weights)].concat();
-    let node = [field(1, b"x"), field(1, b"w"), field(2, b"y"), field(3, b"mul"), field(4, b"Mul")].concat();
     let graph =
-        [field(1, &node), field(2, b"g"), field(5, &initializer), field(11, &value(b"x")), field(12, &value(b"y"))];
+        [field(1, node), field(2, b"g"), initializer.to_vec(), field(11, &value(b"x")), field(12, &value(b"y"))];
     [number(1, 8), field(7, &graph.concat()), field(8, &[field(1, b""), number(2, 13)].concat())].concat()
 }
 
@@ -275,16 +370,16 @@ fn models_take_arrays_and_bytes() {
         (vec![Value::string("none"), floats(&[1.0])], "none.onnx can't be read: "),
         (vec![Value::string("../row"), floats(&[1.0])], "\"../row\" is no model's name"),
         (vec![Value::Int(1), floats(&[1.0])], "the first argument of onnx is the model's name"),
-        (vec![Value::string("row"), floats(&[1.0])], "tensor: 1 numbers do not fit the model's input of F32 1x3"),
+        (vec![Value::string("row"), floats(&[1.0])], "tensor 1 of model row: 1 numbers do not fit the model's input of F32[1,3]"),
         (
             vec![Value::string("row"), floats(&[1.0, 2.0, 3.0]), floats(&[1.0])],
-            "model row takes 1 tensor, not 2: F32 1x3",
+            "model row takes 1 tensor, not 2: F32[1,3]",
         ),
         (
             vec![Value::string("row"), Value::bytes(Bytes::from_static(b"12345"))],
-            "tensor: 5 bytes are no numbers of 4 bytes each",
+            "tensor 1 of model row: 5 bytes are no numbers of 4 bytes each",
         ),
-        (vec![Value::string("row"), Value::string("x")], "tensor: "),
+        (vec![Value::string("row"), Value::string("x")], "tensor 1 of model row: "),
     ] {
         let error = call_in(&registry, "onnx", &args).unwrap_err();
         assert!(error.contains(expected), "{error}");
@@ -314,26 +409,25 @@ fn broken_models_are_explained() {
 fn calls_are_checked_when_a_rule_is_planned() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("row.onnx"), model(&[1, 3])).unwrap();
+    std::fs::write(folder.path().join("picture.onnx"), relu(&[1, 3, 1, 2])).unwrap();
     let registry = registry(Some(folder.path()));
-    let mut catalog = Catalog::default();
-    catalog.sources.insert(
-        "s".into(),
-        SourceDef {
-            kind: SourceKind::Stream,
-            fields: Vec::new(),
-            timestamp: None,
-            timestamp_format: None,
-            strict: false,
-            implied: Vec::new(),
-        },
-    );
+    let catalog = catalog(Vec::new());
     for (call, expected) in [
         ("onnx('row', a)", ""),
         ("onnx('later', a)", ""),
-        ("argmax(onnx('row', image_tensor(a, 1, 1))[0])", ""),
-        ("onnx('row', a, b)", "onnx: model row takes 1 tensor, not 2: F32 1x3"),
+        ("argmax(onnx('row', resize(a, 1, 1))[0])", ""),
+        ("argmax(onnx('picture', image_tensor(a, 2, 1))[0])", ""),
+        ("onnx('picture', image_tensor(a, 1, 2))", "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,3,2,1]"),
+        ("onnx('picture', image_tensor(a, 2, 1, 'nhwc'))", "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,1,2,3]"),
+        ("onnx('row', array_create(1, 2))", "onnx: tensor 1 of model row: 2 numbers do not fit the model's input of F32[1,3]"),
+        ("onnx('row', a, b)", "onnx: model row takes 1 tensor, not 2: F32[1,3]"),
         ("onnx('row')", "onnx takes at least 2 arguments, not 1"),
         ("onnx('row', 'text')", "onnx: a tensor is an array or bytea, not string"),
+        ("image_crop(a, -1, 0, 1, 1)", "image_crop: the left must be a whole number from 0 on"),
+        ("image_encode(a, 1, 1, 'bmp')", "image_encode: no format is called bmp: jpeg, png, webp"),
+        ("image_tensor(a, 1, 1, 'nchw', '1,2')", "image_tensor: the mean must be a number, or 3 of them"),
+        ("image_tensor(a, 1, 1, 'nchw', 0, 0)", "image_tensor: the standard deviation must not be 0"),
+        ("image_convert(a, 'jpeg', 101)", "image_convert: a quality of 101 is not between 1 and 100"),
         ("onnx(1, a)", "argument 1 of onnx must be a string"),
         ("resize('text', 1, 1)", "resize: a picture is bytea, not string"),
         ("resize(a, 1)", "resize takes 3 to 4 arguments, not 2"),
@@ -346,4 +440,103 @@ fn calls_are_checked_when_a_rule_is_planned() {
     let planned = plan_rule("SELECT argmax(a) AS x FROM s", &catalog, &registry, &RuleOptions::default()).unwrap();
     assert!(!planned.is_slow());
     assert_eq!(planned.output.columns[0].ty, Type::Int);
+    let planned = plan_rule("SELECT onnx('row', a)[0] AS x FROM s", &catalog, &registry, &RuleOptions::default()).unwrap();
+    assert_eq!(planned.output.columns[0].ty, Type::Array(Box::new(Type::Float)));
+}
+
+fn catalog(implied: Vec<(smol_str::SmolStr, Type)>) -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.sources.insert(
+        "s".into(),
+        SourceDef {
+            kind: SourceKind::Stream,
+            fields: Vec::new(),
+            timestamp: None,
+            timestamp_format: None,
+            strict: false,
+            implied,
+        },
+    );
+    catalog
+}
+
+/// What a select item gives over one row, whose column `a` is bytea and written as base64.
+fn selected(call: &str, registry: &Registry, input: &str) -> Result<Value, String> {
+    let catalog = catalog(vec![("a".into(), Type::Bytes), ("b".into(), Type::Any)]);
+    let options = RuleOptions::default();
+    let plan = plan_rule(&format!("SELECT {call} AS x FROM s"), &catalog, registry, &options);
+    let plan = plan.map_err(|errors| errors.errors[0].message.clone())?;
+    let schema = Arc::clone(&plan.inputs[0].schema);
+    let row = json::parse(input.as_bytes()).unwrap().to_object().unwrap();
+    let value = |name: &str| match row.get(name) {
+        Some(Value::String(text)) if name == "a" => Value::bytes(STANDARD.decode(text.as_str()).unwrap()),
+        other => other.cloned().unwrap_or_default(),
+    };
+    let values = schema.columns.iter().map(|column| value(&column.name)).collect();
+    let batch = Arc::new(Batch::per_row(Arc::clone(&schema), vec![Row { ts: 0, values }]));
+    let mut chain = Chain::new(&plan, &[(0..schema.columns.len()).collect()]);
+    let (mut rule, mut out) = (rule(), Vec::new());
+    chain.push(0, &batch, &mut rule, &mut out);
+    match (out.first().and_then(|batch| Some(batch.schema.to_object(batch.rows.first()?))), rule.report.last_error) {
+        (Some(object), None) => Ok(object.get("x").cloned().unwrap_or_default()),
+        (None, Some(error)) => {
+            assert_eq!(rule.report.n_failed, 1, "{call}");
+            Err(error.to_string())
+        }
+        other => panic!("{call}: {other:?}"),
+    }
+}
+
+#[test]
+fn examples() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("times123.onnx"), model(&[1, 3])).unwrap();
+    let registry = registry(Some(folder.path()));
+    let mut wrong = Vec::new();
+    for function in signature::functions() {
+        assert!(function.docs.ends_with('.') && !function.examples.is_empty(), "{}", function.name);
+        for example in function.examples {
+            let result = selected(example.call, &registry, example.input).map(|value| shown(&value));
+            if result.as_deref().unwrap_or("error") != example.result {
+                wrong.push(format!("{} over {}: {result:?}, not {}", example.call, example.input, example.result));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The part of the page that is made of the functions. `SLUICE_UPDATE_DOCS=1` writes it anew.
+#[test]
+fn reference_page() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/IMAGES.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let title = "## Functions\n";
+    let (before, _) = written.split_once(title).expect("the page has that part");
+    let mut page = format!(
+        "{before}{title}\nMade from the functions themselves by the test `reference_page`; do not edit below this line. Bytes are \
+         shown as base64.\n\n"
+    );
+    signature::functions().iter().for_each(|function| page.push_str(&reference::entry(function)));
+    if std::env::var_os("SLUICE_UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert!(std::fs::read_to_string(path).unwrap() == page, "IMAGES.md is out of date: run with SLUICE_UPDATE_DOCS=1");
+}
+
+/// A file that changes is loaded anew; one that breaks leaves what there was.
+#[test]
+fn models_are_shared_and_loaded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("row.onnx");
+    let models = super::model::Models::looking_again_after(Some(folder.path().to_owned()), std::time::Duration::ZERO);
+    let missing = models.get("row").err().unwrap();
+    assert!(missing.contains("row.onnx can't be read: "), "{missing}");
+    std::fs::write(&path, model(&[1, 3])).unwrap();
+    let first = models.get("row").unwrap();
+    assert!(Arc::ptr_eq(&first, &models.get("row").unwrap()));
+    std::fs::write(&path, b"broken").unwrap();
+    assert!(Arc::ptr_eq(&first, &models.get("row").unwrap()));
+    std::fs::write(&path, model(&[2, 3])).unwrap();
+    let second = models.get("row").unwrap();
+    assert_eq!((first.to_string(), second.to_string()), ("F32[1,3] -> F32[1,3]".into(), "F32[2,3] -> F32[2,3]".into()));
 }

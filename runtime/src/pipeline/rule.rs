@@ -369,7 +369,7 @@ impl RuleTask {
     async fn push(
         &mut self,
         input_idx: usize,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         arrived: Instant,
         cause: Option<Cause>,
     ) -> Result<(), RuleEnd> {
@@ -380,7 +380,7 @@ impl RuleTask {
         self.n_pushing = batch.rows.len() as u64;
         for row in &batch.rows {
             self.n_pushing -= 1;
-            let batch = Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]);
+            let batch = Arc::new(Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]));
             self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
             self.settle().await?;
         }

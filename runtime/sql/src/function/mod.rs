@@ -18,6 +18,7 @@ mod math;
 mod number_format;
 mod object;
 mod other;
+pub mod reference;
 mod statistics;
 mod string;
 mod tensor;
@@ -212,13 +213,28 @@ pub trait StatefulFunction: Send {
     fn state(&mut self, _io: &mut StateIo) {}
 }
 
+/// What is known of an argument when a call is planned.
+#[derive(Clone, Debug, Default)]
+pub struct ArgFacts {
+    /// Its value, if it is the same for all rows.
+    pub literal: Option<Value>,
+    /// Its type.
+    pub ty: Type,
+    /// The sides of the tensor that it is ([`ExternalFunction::tensor`]).
+    pub tensor: Option<Vec<usize>>,
+}
+
 /// A function that is supplied from outside: what it works with may be beyond this crate.
 pub trait ExternalFunction: Send + Sync {
-    /// Checks a call when it is planned, and gives the type of its result. `literals` has `None` for what is no literal.
+    /// Checks a call when it is planned, and gives the type of its result.
     ///
     /// # Errors
     /// What is wrong with the call.
-    fn check(&self, literals: &[Option<Value>], types: &[Type]) -> Result<Type, String>;
+    fn check(&self, args: &[ArgFacts]) -> Result<Type, String>;
+    /// The sides of the tensor that a call gives, if that is what it gives and they are known when it is planned.
+    fn tensor(&self, _args: &[ArgFacts]) -> Option<Vec<usize>> {
+        None
+    }
     /// The function for one call site.
     fn start(&self) -> Box<dyn StatefulFunction>;
 }

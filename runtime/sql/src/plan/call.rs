@@ -8,7 +8,7 @@ use super::stages::{AggregateCall, AnalyticCall, Computed, ComputedKind, RowNumb
 use super::walk::unnested;
 use super::{fold, push_down};
 use crate::expr::{Call, Expr, ExprKind};
-use crate::function::{Body, ContextFn, Function, Numbers, Param};
+use crate::function::{ArgFacts, Body, ContextFn, Function, Numbers, Param};
 use crate::sql::ast::{self, Arg, Literal};
 use crate::sql::{Span, SqlError};
 use crate::value::coerce::type_called;
@@ -116,8 +116,8 @@ impl<'a> Binder<'a> {
         let ty = match (&function.body, args.get(1).and_then(Expr::as_constant)) {
             (_, Some(Value::String(ty))) if function.name == "cast" => type_called(ty).unwrap_or_default(),
             (Body::External(external), _) => {
-                let literals: Vec<Option<Value>> = args.iter().map(|arg| arg.as_constant().cloned()).collect();
-                match external.check(&literals, &types) {
+                let facts: Vec<ArgFacts> = args.iter().zip(&types).map(|(arg, ty)| facts(arg, ty.clone())).collect();
+                match external.check(&facts) {
                     Ok(ty) => ty,
                     Err(message) => {
                         return self.refuse(SqlError::new(span, format!("{}: {message}", function.name)));
@@ -301,6 +301,21 @@ fn meta_path(arg: &ast::Expr, path: &mut Vec<SmolStr>) -> bool {
         }
         _ => false,
     }
+}
+
+/// What a function from outside is told of an argument.
+fn facts(arg: &Expr, ty: Type) -> ArgFacts {
+    let tensor = match &arg.kind {
+        ExprKind::Stateful(_, call) => match &call.function.body {
+            Body::External(external) => {
+                let args: Vec<ArgFacts> = call.args.iter().map(|arg| facts(arg, Type::Any)).collect();
+                external.tensor(&args)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    ArgFacts { literal: arg.as_constant().cloned(), ty, tensor }
 }
 
 /// Number of arguments, and literals of a kind that can't be meant.
