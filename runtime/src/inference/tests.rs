@@ -356,6 +356,7 @@ fn floats(numbers: &[f64]) -> Value {
 fn models_take_arrays_and_bytes() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("row.onnx"), model(&[1, 3])).unwrap();
+    // The number of rows is a symbol, for the output too.
     std::fs::write(folder.path().join("rows.onnx"), model(&[0, 3])).unwrap();
     let registry = registry(Some(folder.path()));
     let raw: Vec<u8> = [1f32, 1.0, 0.5].iter().flat_map(|float| float.to_le_bytes()).collect();

