@@ -352,9 +352,7 @@ fn tensor(call: &Call<'_>) -> Outcome<Value> {
     let tables: Vec<[[u8; 4]; 256]> = mean
         .iter()
         .zip(&deviation)
-        .map(|(mean, deviation)| {
-            std::array::from_fn(|level| ((level as f32 / 255.0 - mean) / deviation).to_le_bytes())
-        })
+        .map(|(mean, deviation)| std::array::from_fn(|level| ((level as f32 / 255.0 - mean) / deviation).to_le_bytes()))
         .collect();
     let mut out = Vec::with_capacity(pixels.len() * 4);
     let mut push = |table: &[[u8; 4]; 256], level: u8| {

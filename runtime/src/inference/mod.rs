@@ -11,7 +11,8 @@ mod model;
 #[cfg(feature = "inference")]
 mod onnx;
 mod signature;
-#[cfg(all(test, feature = "inference"))]
+#[cfg(test)]
+#[cfg(feature = "inference")]
 mod tests;
 
 use std::path::PathBuf;
@@ -105,7 +106,10 @@ mod flavours {
         refuse(&mut functions);
         for call in ["onnx('m', a)", "RESIZE(a, 1, 1)", "image_thumbnail(a, 1, 1)", "argmax(onnx('m', a)[0])"] {
             let message = message(&functions, call);
-            assert!(message.contains("is in the flavour `inference` of Sluice, and this is the plain one"), "{message}");
+            assert!(
+                message.contains("is in the flavour `inference` of Sluice, and this is the plain one"),
+                "{message}"
+            );
         }
         assert_eq!(message(&functions, "argmax(a)"), "");
     }

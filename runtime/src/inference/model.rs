@@ -150,7 +150,8 @@ fn build(file: &mut dyn std::io::Read) -> TractResult<Model> {
         datum_type: fact.datum_type,
         shape: fact.shape.iter().map(|dim| dim.to_usize().ok()).collect(),
     };
-    let inputs = (0..model.input_outlets()?.len()).map(|idx| model.input_fact(idx).map(port)).collect::<TractResult<_>>()?;
+    let inputs =
+        (0..model.input_outlets()?.len()).map(|idx| model.input_fact(idx).map(port)).collect::<TractResult<_>>()?;
     let outputs =
         (0..model.output_outlets()?.len()).map(|idx| model.output_fact(idx).map(port)).collect::<TractResult<_>>()?;
     Ok(Model { plan: model.into_runnable()?, inputs, outputs })

@@ -25,7 +25,9 @@ impl ExternalFunction for Onnx {
         check_tensors(args)?;
         // A model that is not there yet may come later, and rows say so meanwhile.
         let model = match args.first().and_then(|name| name.literal.as_ref()) {
-            Some(Value::String(name)) if self.models.has_folder() => self.models.get(name).ok().map(|model| (name, model)),
+            Some(Value::String(name)) if self.models.has_folder() => {
+                self.models.get(name).ok().map(|model| (name, model))
+            }
             _ => None,
         };
         let number = match model {

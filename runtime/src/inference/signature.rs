@@ -119,12 +119,20 @@ examples!(
 );
 examples!(
     ENCODE,
-    ("image_info(image_encode(a, 1, 2, 'webp'))", r#"{"a":"/wAAAAD/"}"#, r#"{"format":"webp","width":1,"height":2,"channels":3,"bits":8}"#),
+    (
+        "image_info(image_encode(a, 1, 2, 'webp'))",
+        r#"{"a":"/wAAAAD/"}"#,
+        r#"{"format":"webp","width":1,"height":2,"channels":3,"bits":8}"#
+    ),
     ("image_encode(a, 2, 2, 'png')", r#"{"a":"/wAAAAD/"}"#, "error"),
 );
 examples!(
     CONVERT,
-    ("image_info(image_convert(a, 'jpeg', 90))", row!(), r#"{"format":"jpeg","width":2,"height":1,"channels":3,"bits":8}"#),
+    (
+        "image_info(image_convert(a, 'jpeg', 90))",
+        row!(),
+        r#"{"format":"jpeg","width":2,"height":1,"channels":3,"bits":8}"#
+    ),
     ("image_convert(a, 'gif')", row!(), "error"),
 );
 examples!(

@@ -129,7 +129,7 @@ fn pixels_there_and_back() {
         assert_eq!(bytes(&back), bytes(&pixels), "{kind}");
     }
     let raw = call("resize", &[given.clone(), int(5), int(4), Value::Bool(true)]).unwrap();
-    assert_eq!(bytes(&raw), bytes(&call("image_decode", &[given.clone()]).unwrap()));
+    assert_eq!(bytes(&raw), bytes(&call("image_decode", std::slice::from_ref(&given)).unwrap()));
     let turned = call("image_rotate", &[given.clone(), int(90)]).unwrap();
     let pixels = call("image_decode", &[turned]).unwrap();
     // What was at the lower left is at the upper left.
@@ -371,7 +371,10 @@ fn models_take_arrays_and_bytes() {
         (vec![Value::string("none"), floats(&[1.0])], "none.onnx can't be read: "),
         (vec![Value::string("../row"), floats(&[1.0])], "\"../row\" is no model's name"),
         (vec![Value::Int(1), floats(&[1.0])], "the first argument of onnx is the model's name"),
-        (vec![Value::string("row"), floats(&[1.0])], "tensor 1 of model row: 1 numbers do not fit the model's input of F32[1,3]"),
+        (
+            vec![Value::string("row"), floats(&[1.0])],
+            "tensor 1 of model row: 1 numbers do not fit the model's input of F32[1,3]",
+        ),
         (
             vec![Value::string("row"), floats(&[1.0, 2.0, 3.0]), floats(&[1.0])],
             "model row takes 1 tensor, not 2: F32[1,3]",
@@ -418,9 +421,18 @@ fn calls_are_checked_when_a_rule_is_planned() {
         ("onnx('later', a)", ""),
         ("argmax(onnx('row', resize(a, 1, 1))[0])", ""),
         ("argmax(onnx('picture', image_tensor(a, 2, 1))[0])", ""),
-        ("onnx('picture', image_tensor(a, 1, 2))", "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,3,2,1]"),
-        ("onnx('picture', image_tensor(a, 2, 1, 'nhwc'))", "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,1,2,3]"),
-        ("onnx('row', array_create(1, 2))", "onnx: tensor 1 of model row: 2 numbers do not fit the model's input of F32[1,3]"),
+        (
+            "onnx('picture', image_tensor(a, 1, 2))",
+            "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,3,2,1]",
+        ),
+        (
+            "onnx('picture', image_tensor(a, 2, 1, 'nhwc'))",
+            "onnx: tensor 1 of model picture: the model's input is F32[1,3,1,2], and this is [1,1,2,3]",
+        ),
+        (
+            "onnx('row', array_create(1, 2))",
+            "onnx: tensor 1 of model row: 2 numbers do not fit the model's input of F32[1,3]",
+        ),
         ("onnx('row', a, b)", "onnx: model row takes 1 tensor, not 2: F32[1,3]"),
         ("onnx('row')", "onnx takes at least 2 arguments, not 1"),
         ("onnx('row', 'text')", "onnx: a tensor is an array or bytea, not string"),
@@ -441,7 +453,8 @@ fn calls_are_checked_when_a_rule_is_planned() {
     let planned = plan_rule("SELECT argmax(a) AS x FROM s", &catalog, &registry, &RuleOptions::default()).unwrap();
     assert!(!planned.is_slow());
     assert_eq!(planned.output.columns[0].ty, Type::Int);
-    let planned = plan_rule("SELECT onnx('row', a)[0] AS x FROM s", &catalog, &registry, &RuleOptions::default()).unwrap();
+    let planned =
+        plan_rule("SELECT onnx('row', a)[0] AS x FROM s", &catalog, &registry, &RuleOptions::default()).unwrap();
     assert_eq!(planned.output.columns[0].ty, Type::Array(Box::new(Type::Float)));
 }
 

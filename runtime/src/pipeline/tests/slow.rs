@@ -37,8 +37,7 @@ impl StatefulFunction for Held {
     fn eval(&mut self, args: &[Value], _ctx: &mut EvalContext<'_>) -> Result<Value, EvalError> {
         let (permits, changed) = &*self.0;
         let permits = permits.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut permits =
-            changed.wait_while(permits, |permits| *permits == 0).unwrap_or_else(PoisonError::into_inner);
+        let mut permits = changed.wait_while(permits, |permits| *permits == 0).unwrap_or_else(PoisonError::into_inner);
         *permits -= 1;
         match args.first() {
             Some(Value::Int(13)) => Err(EvalError::new("13 is not looked at")),
@@ -92,7 +91,8 @@ async fn rows_that_are_not_computed_at_the_end_of_the_grace_period_are_counted()
     let held = Held::default();
     let (source, sink) = (script("held_short"), collected("held_short_rule"));
     let engine = engine(&held);
-    engine.apply(&definitions([stream("held_short")], [rule("held_short_rule", "SELECT held(n) AS n FROM held_short")]));
+    engine
+        .apply(&definitions([stream("held_short")], [rule("held_short_rule", "SELECT held(n) AS n FROM held_short")]));
     source.rows(0..10);
     held.let_go(2);
     until("two rows", || sink.numbers() == [0, 1]).await;
