@@ -152,7 +152,7 @@ impl Call<'_> {
                 "a picture of {width} x {height} pixels of {n_bytes} bytes is too large: {max_bytes} bytes are the limit"
             )));
         }
-        Ok((DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?, format))
+        Ok((shallow(DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?), format))
     }
 
     /// The picture at another size.
@@ -164,7 +164,6 @@ impl Call<'_> {
         // On the way there is a picture of one side of each.
         self.check_size(width, picture.height())?;
         self.check_size(picture.width(), height)?;
-        let picture = shallow(picture);
         let mut resized = DynamicImage::new(width, height, picture.color());
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
         Resizer::new()

@@ -119,6 +119,14 @@ fn pictures_keep_their_format_and_change_their_size() {
 }
 
 #[test]
+fn deep_pictures_become_shallow() {
+    let deep = encoded(&DynamicImage::ImageRgb16(picture(8, 6).into_rgb16()), ImageFormat::Png);
+    assert_eq!(info(&deep), r#"{"format":"png","width":8,"height":6,"channels":3,"bits":16}"#);
+    let turned = call("image_rotate", &[deep, int(90)]).unwrap();
+    assert_eq!(info(&turned), r#"{"format":"png","width":6,"height":8,"channels":3,"bits":8}"#);
+}
+
+#[test]
 fn pixels_there_and_back() {
     let given = encoded(&picture(5, 4), ImageFormat::Png);
     for (kind, n_channels) in [("rgb", 3), ("rgba", 4), ("gray", 1)] {
