@@ -234,7 +234,8 @@ impl FeedHandle {
         (slots, resume)
     }
 
-    /// Takes a subscriber off: its channel closes behind the rows that it has got.
+    /// Takes a subscriber off: its channel closes behind the rows that it has got. Not for the last one: see
+    /// [`stop`](Self::stop).
     pub fn unsubscribe(&mut self, id: SubscriberId) {
         if let Some(left) = self.resuming.remove(&id) {
             left.cancel();
@@ -548,6 +549,7 @@ impl Hub {
         };
         let now = recorded.map_or_else(|| context.connector.clock.now(), |(time, _)| time);
         let batch = self.decoder.decode(ingest, now, &self.metrics);
+        let n_rows = batch.rows.len() as u64;
         // Senders that wait have heard by now how their messages were read.
         if let (Some(_), Some(ack)) = (recorded, ack) {
             source.ack(ack);
@@ -561,8 +563,12 @@ impl Hub {
         self.is_delivering = false;
         self.tell_time();
         delivered?;
-        if let (None, Some(ack)) = (recorded, ack) {
-            source.ack(ack);
+        match (recorded, ack) {
+            (Some(_), _) => {}
+            // The rules have failed or left just now: whoever sent it must not take it for done.
+            (None, _) if self.subscribers.is_empty() => self.metrics.dropped.add(DropReason::Shutdown, n_rows),
+            (None, Some(ack)) => source.ack(ack),
+            (None, None) => {}
         }
         Some(())
     }

@@ -76,11 +76,11 @@ impl State {
     pub fn unsubscribe(&mut self, subscriptions: &[(u64, SubscriberId)]) {
         for (feed_id, subscriber_id) in subscriptions {
             let Some(feed) = self.feeds.get_mut(feed_id) else { continue };
-            feed.handle.unsubscribe(*subscriber_id);
             feed.n_subscribers = feed.n_subscribers.saturating_sub(1);
-            if feed.n_subscribers == 0
-                && let Some(feed) = self.feeds.remove(feed_id)
-            {
+            if feed.n_subscribers > 0 {
+                feed.handle.unsubscribe(*subscriber_id);
+            } else if let Some(feed) = self.feeds.remove(feed_id) {
+                // With its last subscriber still on it: what it has taken from its source is for that one.
                 feed.handle.stop();
                 if self.feed_ids.get(&feed.key) == Some(feed_id) {
                     self.feed_ids.remove(&feed.key);

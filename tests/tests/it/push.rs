@@ -231,6 +231,7 @@ async fn reloading_leaves_paths_open() {
     };
     wait::until_true("the last rows are counted", async || rows_in("kept").await >= n_kept).await;
     assert_eq!(rows_in("kept").await, n_kept);
+    wait::until_true("no row of the replaced stream is lost", async || rows_in("changed").await >= n_changed).await;
 
     // A path that no stream has any more is unknown, after a moment in which it may come back.
     write(folder.path(), &files("/moved", "5s"));

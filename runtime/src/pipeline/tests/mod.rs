@@ -184,6 +184,29 @@ async fn a_changed_stream_restarts_its_rules_and_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_replaced_stream_has_taken_goes_to_the_rule_as_it_was() {
+    let (source, before, after) = (script("handed_on"), blocked("handed_on_old"), collected("handed_on_new"));
+    let version = |sink: &str, delimiter: &str| {
+        let mut def = stream("handed_on");
+        def.delimiter = Some(delimiter.to_owned());
+        let mut rule = rule("handed_on_rule", "SELECT n FROM handed_on");
+        rule.sinks[0].options.0.insert("id".to_owned(), sink.into());
+        definitions([def], [rule])
+    };
+    let engine = engine();
+    engine.apply(&version("handed_on_old", ","));
+    (0..200).for_each(|n| source.rows([n]));
+    // The channels fill up, the feed waits with a row in its hand.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.apply(&version("handed_on_new", ";")).replaced, ["handed_on_rule"]);
+    before.open();
+    source.rows([200]);
+    until("rows flow again", || after.numbers().last() == Some(&200)).await;
+    assert_eq!([before.numbers(), after.numbers()].concat(), Vec::from_iter(0..=200));
+    assert!(engine.stop(GRACE).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_edit_leaves_the_last_good_definition_running_and_says_so() {
     let (source, sink) = (script("good"), collected("good_rule"));
     let engine = engine();
