@@ -8,8 +8,10 @@ use sluice_sql::function::{ArgFacts, Body, EvalError, ExternalFunction, Function
 use sluice_sql::{Type, Value};
 
 use super::doubles::{Step, collected, definitions, registry, rule, script, stream, until};
+use super::durable::{durable, life_with};
 use super::{dropped, state};
 use crate::pipeline::{Engine, RuleState, Settings};
+use crate::registry::Registry;
 
 /// A function that holds its thread until the test lets it go; as one with a model does.
 #[derive(Clone, Default)]
@@ -46,11 +48,15 @@ impl StatefulFunction for Held {
     }
 }
 
-fn engine(held: &Held) -> Engine {
+fn registry_with(held: &Held) -> Registry {
     let mut registry = registry();
     let body = Body::External(Arc::new(held.clone()));
     registry.functions.extend([Function::new("held", &[Param::Any], |_| Type::Any, body)]);
-    Engine::new(Settings::new(registry))
+    registry
+}
+
+fn engine(held: &Held) -> Engine {
+    Engine::new(Settings::new(registry_with(held)))
 }
 
 /// One thread for all tasks: it must not be the one that is held.
@@ -100,4 +106,28 @@ async fn rows_that_are_not_computed_at_the_end_of_the_grace_period_are_counted()
     assert!(!engine.stop(Duration::ZERO).await);
     held.let_go(1);
     until("the rest to be counted", || dropped(&engine, "held_short_rule") >= 7).await;
+}
+
+/// A rule with `qos` 2 gives its results one by one too, and what a crash finds half computed is computed again.
+#[test]
+fn a_crash_between_two_rows_of_a_batch_loses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Held::default();
+    let (source, sink) = (script("held_crash"), collected("held_crash_rule"));
+    let sql = "SELECT held(n) AS n FROM held_crash";
+    let definitions = definitions([stream("held_crash")], [durable(rule("held_crash_rule", sql))]);
+    life_with(registry_with(&held), dir.path(), &definitions, async |_| {
+        source.rows([1, 2, 3]);
+        held.let_go(1);
+        until("the first row", || sink.numbers() == [1]).await;
+    });
+    held.let_go(100);
+    life_with(registry_with(&held), dir.path(), &definitions, async |_| {
+        source.rows([4]);
+        until("the last row", || sink.numbers().contains(&4)).await;
+    });
+    let mut seen = sink.numbers();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, [1, 2, 3, 4]);
 }
