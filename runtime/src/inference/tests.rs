@@ -498,7 +498,7 @@ fn selected(call: &str, registry: &Registry, input: &str) -> Result<Value, Strin
     let batch = Arc::new(Batch::per_row(Arc::clone(&schema), vec![Row { ts: 0, values }]));
     let mut chain = Chain::new(&plan, &[(0..schema.columns.len()).collect()]);
     let (mut rule, mut out) = (rule(), Vec::new());
-    chain.push(0, &batch, &mut rule, &mut out);
+    chain.push(0, batch, &mut rule, &mut out);
     match (out.first().and_then(|batch| Some(batch.schema.to_object(batch.rows.first()?))), rule.report.last_error) {
         (Some(object), None) => Ok(object.get("x").cloned().unwrap_or_default()),
         (None, Some(error)) => {

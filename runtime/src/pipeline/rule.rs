@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use sluice_sql::expr::{RejectReason, Rejected, RuleContext};
 use sluice_sql::operators::{Chain, LookupAnswer, LookupRequest};
+use sluice_sql::value::Emissions;
 use sluice_sql::{Batch, Timestamp};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ use crate::pipeline::sink::Item;
 use crate::state::Cause;
 use crate::time::Clock;
 
+/// Rows that are taken from the inputs at a time, while more are there, before lookup tables are asked.
+const MAX_GATHERED_ROWS: usize = 2048;
 /// Batches that wait for lookups at most; the inputs are not read meanwhile.
 const MAX_IN_FLIGHT: usize = 8;
 /// A timer that is further away is looked at again after this, in case the clock was set or the machine slept.
@@ -229,6 +232,19 @@ struct Moving {
     cause: Option<Cause>,
 }
 
+impl Moving {
+    /// True if both may ask the lookup table together: rows that are each a result of their own, and no checkpoint that has to
+    /// tell them apart.
+    fn goes_with(&self, next: &Moving) -> bool {
+        let is_per_row =
+            |moving: &Moving| matches!(moving.batch.emissions, Emissions::PerRow) && moving.cause.is_none();
+        self.lookup_idx == next.lookup_idx
+            && is_per_row(self)
+            && is_per_row(next)
+            && Arc::ptr_eq(&self.batch.schema, &next.batch.schema)
+    }
+}
+
 enum Event {
     Answer(Answered),
     Signal(usize, Option<Signal>),
@@ -318,7 +334,10 @@ impl RuleTask {
                 }
             },
             Event::Signal(input_idx, signal) => match &mut self.durable {
-                None => self.signal(input_idx, signal).await?,
+                None => {
+                    self.signal(input_idx, signal).await?;
+                    self.gather().await?;
+                }
                 Some(durable) => {
                     if matches!(signal, None | Some(Signal::End)) {
                         // Nothing follows, but what came before may have to wait.
@@ -352,7 +371,7 @@ impl RuleTask {
                 if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
                     self.tick();
                 }
-                self.push(input_idx, &batch, arrived, None).await?;
+                self.push(input_idx, batch, arrived, None).await?;
             }
             Some(Signal::Time(_)) => {}
             Some(Signal::End) => {
@@ -369,7 +388,7 @@ impl RuleTask {
     async fn push(
         &mut self,
         input_idx: usize,
-        batch: &Arc<Batch>,
+        batch: Arc<Batch>,
         arrived: Instant,
         cause: Option<Cause>,
     ) -> Result<(), RuleEnd> {
@@ -381,7 +400,7 @@ impl RuleTask {
         for row in &batch.rows {
             self.n_pushing -= 1;
             let batch = Arc::new(Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]));
-            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, &batch, ctx, out));
+            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
             self.settle().await?;
         }
         Ok(())
@@ -397,7 +416,7 @@ impl RuleTask {
                         continue;
                     };
                     self.metrics.rows_in.add(batch.rows.len() as u64);
-                    self.push(input_idx, &batch, arrived, Some(cause)).await?;
+                    self.push(input_idx, batch, arrived, Some(cause)).await?;
                 }
                 Some(Signal::End) => {
                     self.inputs.end(input_idx);
@@ -549,10 +568,27 @@ impl RuleTask {
         result
     }
 
+    /// Takes along what else has arrived, so that lookup tables are asked for many keys at once: a question costs a round trip
+    /// however many keys it holds. A slow rule hands over row by row anyway.
+    async fn gather(&mut self) -> Result<(), RuleEnd> {
+        let n_moving = |moving: &VecDeque<Moving>| moving.iter().map(|moving| moving.batch.rows.len()).sum::<usize>();
+        let gathers = !self.lookups.is_empty() && !self.is_slow;
+        while gathers && n_moving(&self.moving) < MAX_GATHERED_ROWS {
+            let Some((input_idx, signal)) = self.inputs.take_ready() else { break };
+            self.signal(input_idx, Some(signal)).await?;
+        }
+        Ok(())
+    }
+
     /// Moves what came out of the chain on: to the next lookup, or to the sinks.
     async fn advance(&mut self) -> Result<(), RuleEnd> {
-        while let Some(Moving { lookup_idx, batch, arrived, cause }) = self.moving.pop_front() {
-            let Some(driver) = self.lookups.get(lookup_idx).map(Arc::clone) else {
+        while let Some(mut moving) = self.moving.pop_front() {
+            let driver = self.lookups.get(moving.lookup_idx).map(Arc::clone);
+            while let Some(next) = self.moving.pop_front_if(|next| driver.is_some() && moving.goes_with(next)) {
+                moving.batch.rows.extend(next.batch.rows);
+            }
+            let Moving { lookup_idx, batch, arrived, cause } = moving;
+            let Some(driver) = driver else {
                 self.emit(batch, arrived, cause).await?;
                 continue;
             };
@@ -657,6 +693,12 @@ impl Inputs {
 
     fn have_ended(&self) -> bool {
         self.n_ended == self.receivers.len()
+    }
+
+    /// The next signal that is there already.
+    fn take_ready(&mut self) -> Option<(usize, Signal)> {
+        let mut receivers = self.receivers.iter_mut().enumerate();
+        receivers.find_map(|(input_idx, receiver)| Some((input_idx, receiver.as_mut()?.try_recv()?)))
     }
 
     /// Empties the channels and gives the number of rows that were in them.

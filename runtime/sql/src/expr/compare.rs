@@ -14,21 +14,13 @@ pub(super) fn compare(
     right: &Value,
     rule: &RuleContext,
 ) -> Result<bool, EvalError> {
-    let ordering = match (left, right) {
-        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b),
-        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
-        (Value::Int(a), Value::Float(b)) => (*a as f64).partial_cmp(b),
-        (Value::String(a), Value::String(b)) => {
-            return Ok(match comparison {
-                Comparison::Eq => a == b,
-                Comparison::NotEq => a != b,
-                _ => comparison.holds(Some(a.as_str().cmp(b.as_str()))),
-            });
-        }
-        _ => return compare_rare(comparison, left, right, rule),
-    };
-    Ok(comparison.holds(ordering))
+    if let Some(holds) = compare_numbers(comparison, left, right) {
+        return Ok(holds);
+    }
+    match (left, right) {
+        (Value::String(a), Value::String(b)) => Ok(comparison.holds_for(a, b)),
+        _ => compare_rare(comparison, left, right, rule),
+    }
 }
 
 #[cold]
@@ -60,7 +52,32 @@ pub(super) fn equal(left: &Value, right: &Value, rule: &RuleContext) -> Result<b
     compare(Comparison::Eq, left, right, rule)
 }
 
+/// As [`compare`], if both are numbers.
+#[inline(always)]
+pub(super) fn compare_numbers(comparison: Comparison, left: &Value, right: &Value) -> Option<bool> {
+    Some(match (left, right) {
+        (Value::Float(a), Value::Float(b)) => comparison.holds_for(a, b),
+        (Value::Int(a), Value::Int(b)) => comparison.holds_for(a, b),
+        (Value::Float(a), Value::Int(b)) => comparison.holds_for(a, &(*b as f64)),
+        (Value::Int(a), Value::Float(b)) => comparison.holds_for(&(*a as f64), b),
+        _ => return None,
+    })
+}
+
 impl Comparison {
+    /// What cannot be ordered, as NaN, is only unequal.
+    #[inline(always)]
+    fn holds_for<T: PartialOrd>(self, left: &T, right: &T) -> bool {
+        match self {
+            Comparison::Eq => left == right,
+            Comparison::NotEq => left != right,
+            Comparison::Lt => left < right,
+            Comparison::LtEq => left <= right,
+            Comparison::Gt => left > right,
+            Comparison::GtEq => left >= right,
+        }
+    }
+
     #[inline]
     fn holds(self, ordering: Option<Ordering>) -> bool {
         match self {

@@ -32,6 +32,8 @@ pub(crate) type Outcome<T> = Result<T, Box<Failure>>;
 pub(crate) struct Fields<'a> {
     /// The row's slots.
     pub values: &'a [Value],
+    /// The slots of a row that it is joined with, and the place of the first of them.
+    pub joined: (&'a [Value], usize),
     /// Select items before this one.
     pub items: &'a [Value],
 }
@@ -42,12 +44,18 @@ impl<'a> Fields<'a> {
     /// A row, outside of a select list.
     #[inline]
     pub fn of(row: &'a Row) -> Self {
-        Fields { values: &row.values, items: &[] }
+        Fields { values: &row.values, joined: (&[], 0), items: &[] }
+    }
+
+    /// A row and the one that it is joined with, whose slots begin at `first_slot`.
+    pub fn joined(row: &'a Row, found: &'a Row, first_slot: usize) -> Self {
+        Fields { values: &row.values, joined: (&found.values, first_slot), items: &[] }
     }
 
     #[inline]
     fn slot(self, slot: usize) -> &'a Value {
-        self.values.get(slot).unwrap_or(&MISSING)
+        let (joined, first_slot) = self.joined;
+        self.values.get(slot).or_else(|| joined.get(slot.checked_sub(first_slot)?)).unwrap_or(&MISSING)
     }
 }
 
@@ -171,6 +179,43 @@ impl Expr {
                     at(Err(EvalError::new(message)), self.span)
                 }
             },
+        }
+    }
+
+    /// Adds the places of the rows on which the condition holds. False, and nothing added, if that takes more than comparing
+    /// numbers on some of them.
+    pub fn select(&self, rows: &[Row], selected: &mut Vec<u32>) -> bool {
+        let before = selected.len();
+        for (row_idx, row) in rows.iter().enumerate() {
+            match self.test_numbers(Fields::of(row)) {
+                Some(true) => selected.push(row_idx as u32),
+                Some(false) => {}
+                None => {
+                    selected.truncate(before);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// As [`test`](Self::test), if it takes no more than comparing numbers.
+    #[inline]
+    fn test_numbers(&self, fields: Fields<'_>) -> Option<bool> {
+        match &self.kind {
+            ExprKind::Compare(comparison, parts) => {
+                let [left, right] = &**parts;
+                compare::compare_numbers(*comparison, left.leaf(fields)?, right.leaf(fields)?)
+            }
+            ExprKind::And(parts) => {
+                for part in parts {
+                    if !part.test_numbers(fields)? {
+                        return Some(false);
+                    }
+                }
+                Some(true)
+            }
+            _ => None,
         }
     }
 

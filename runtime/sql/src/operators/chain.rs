@@ -10,7 +10,7 @@ use super::trigger::DedupTrigger;
 use super::watermark::{Passed, Watermark};
 use super::window::{Fired, Window};
 use super::{input, join, tail};
-use crate::expr::RuleContext;
+use crate::expr::{Fields, RuleContext};
 use crate::function::{Body, MultiColumnFunction, StatefulFunction};
 use crate::plan::RulePlan;
 use crate::plan::stages::{InputStage, ItemKind, Stages};
@@ -66,6 +66,8 @@ pub(super) struct Work {
     pub(super) tables: Vec<VecDeque<Row>>,
     ended: Vec<bool>,
     flushed: bool,
+    /// Empty between two batches; kept for its room.
+    selected: Vec<u32>,
 }
 
 impl Chain {
@@ -113,6 +115,7 @@ impl Chain {
             tables: stages.inputs.iter().map(|_| VecDeque::new()).collect(),
             ended: vec![false; stages.inputs.len()],
             flushed: false,
+            selected: Vec::new(),
         };
         let wide = plan.inputs.iter().flat_map(|input| input.schema.columns.iter().cloned()).collect();
         Chain {
@@ -132,34 +135,38 @@ impl Chain {
 
     /// Takes rows of input `input`, in order of arrival, and appends what they cause to `out`. Failures and late rows are
     /// counted in `ctx.report`.
-    pub fn push(&mut self, input: usize, batch: &Arc<Batch>, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
-        let mut output = self.output();
+    pub fn push(&mut self, input: usize, batch: Arc<Batch>, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
+        let mut output = Output::default();
         let Chain { stages, gather, in_place, wide, work, .. } = self;
         let (Some(stage), Some(gather)) = (stages.inputs.get(input), gather.get(input)) else { return };
         let mut flow = work.flow(stages, wide, ctx, &mut output);
-        if *in_place == InPlace::Nothing {
-            for row in &batch.rows {
-                let row = Row { ts: row.ts, values: gathered(row, gather, stage.first_slot) };
-                flow.row_in(input, stage, row);
-            }
-        } else {
-            let place = Place { in_place: *in_place, gather };
-            if let Some(watermark) = flow.watermark {
-                watermark.begin_batch(batch);
-            }
-            for (row_idx, row) in batch.rows.iter().enumerate() {
-                match flow.watermark {
-                    Some(_) => flow.row_in_place_in_time(row_idx, row, stage, place),
-                    None => flow.row_in_place(row, row.ts, place),
+        let place = Place { in_place: *in_place, gather };
+        match (*in_place, &mut flow.watermark) {
+            (InPlace::Nothing, _) => {
+                for row in &batch.rows {
+                    flow.row_in(input, stage, Row { ts: row.ts, values: gathered(row, gather, stage.first_slot) });
                 }
             }
+            (_, Some(watermark)) => {
+                watermark.begin_batch(&batch);
+                for (row_idx, row) in batch.rows.iter().enumerate() {
+                    flow.row_in_place_in_time(row_idx, row, stage, place);
+                }
+            }
+            (InPlace::Filter, None) if place.is_whole() => match Arc::try_unwrap(batch) {
+                // Nobody else reads these rows.
+                Ok(batch) => batch.rows.into_iter().for_each(|row| flow.own_row_in_place(row, place)),
+                Err(batch) => batch.rows.iter().for_each(|row| flow.row_in_place(row, row.ts, place)),
+            },
+            (InPlace::Project, None) => flow.rows_in_place(&batch.rows, place),
+            (_, None) => batch.rows.iter().for_each(|row| flow.row_in_place(row, row.ts, place)),
         }
         self.finish(output, out);
     }
 
     /// The clock has moved to `ctx.now`: processing-time windows may close. Call at or after [`next_timer`](Self::next_timer).
     pub fn tick(&mut self, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
-        let mut output = self.output();
+        let mut output = Output::default();
         let now = ctx.now;
         let place = Place::first(self.in_place, &self.gather);
         let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
@@ -190,7 +197,7 @@ impl Chain {
 
     /// Nothing older than `watermark` comes any more: moves event time on by itself, without a row.
     pub fn advance_watermark(&mut self, watermark: Timestamp, ctx: &mut RuleContext, out: &mut Vec<Batch>) {
-        let mut output = self.output();
+        let mut output = Output::default();
         let place = Place::first(self.in_place, &self.gather);
         let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         if let Some(watermark) = flow.watermark.as_mut().and_then(|own| own.move_to(watermark)) {
@@ -209,7 +216,7 @@ impl Chain {
         let all_ended = inputs.into_iter().all(|(ended, input)| *ended || input.retain.is_some());
         let flushes = all_ended && self.stages.options.flush_at_end && !self.work.flushed;
         self.work.flushed |= flushes;
-        let mut output = self.output();
+        let mut output = Output::default();
         let place = Place::first(self.in_place, &self.gather);
         let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         if let Some(watermark) = flow.watermark {
@@ -224,7 +231,7 @@ impl Chain {
 
     /// The distinct keys that lookup join `lookup` needs for these rows.
     pub fn lookup_keys(&mut self, lookup: usize, batch: &Batch, ctx: &mut RuleContext) -> LookupRequest {
-        let mut output = Output::new(true);
+        let mut output = Output::default();
         let Some(stage) = self.stages.lookups.get(lookup) else { return LookupRequest::default() };
         let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         lookup::keys(stage, &batch.rows, &mut flow.run)
@@ -242,19 +249,28 @@ impl Chain {
     ) {
         let Some(stage) = self.stages.lookups.get(lookup) else { return };
         let is_last = lookup + 1 == self.stages.lookups.len();
-        let mut output = Output::new(false);
+        let mut output = Output::default();
         let mut flow = self.work.flow(&self.stages, &self.wide, ctx, &mut output);
         let Batch { rows, emissions, .. } = batch;
         let n_rows = rows.len();
         let mut rows = rows.into_iter().zip(&request.row_keys);
         let mut row_idx = 0;
+        let only_projects = is_last && self.stages.tail.only_projects() && self.stages.tail.order_by.is_empty();
+        let mut joined = Vec::new();
         let mut group = |end: usize, window: Option<WindowRange>, flow: &mut Flow<'_>| {
-            let mut joined = Vec::new();
+            let before = flow.run.out.n_rows();
             while row_idx < end {
                 let Some((row, key)) = rows.next() else { break };
                 row_idx += 1;
                 let answer = key.and_then(|key| answers.get(key as usize));
-                lookup::join_row(stage, row, answer, &mut flow.run, &mut joined);
+                if only_projects {
+                    lookup::project_joined(stage, row, answer, window, &mut flow.run);
+                } else {
+                    lookup::join_row(stage, row, answer, &mut flow.run, &mut joined);
+                }
+            }
+            if flow.run.out.n_rows() > before {
+                flow.run.out.close(window);
             }
             if let Some(filter) = &stage.filter {
                 joined.retain(|row| flow.run.test(filter, row));
@@ -263,14 +279,17 @@ impl Chain {
                 return;
             }
             if is_last {
-                tail::collection(joined, window, &mut flow.run);
+                tail::collection(std::mem::take(&mut joined), window, &mut flow.run);
             } else {
-                joined.into_iter().for_each(|row| flow.run.out.push(row));
+                joined.drain(..).for_each(|row| flow.run.out.push(row));
                 flow.run.out.close(window);
             }
         };
         match emissions {
-            Emissions::PerRow => (1..=n_rows).for_each(|end| group(end, None, &mut flow)),
+            Emissions::PerRow => {
+                flow.run.out.reserve(n_rows);
+                (1..=n_rows).for_each(|end| group(end, None, &mut flow));
+            }
             Emissions::Grouped(emissions) => {
                 for emission in emissions {
                     match emission.error {
@@ -282,12 +301,6 @@ impl Chain {
         }
         let schema = if is_last { &self.plan.output } else { &self.wide };
         out.extend(output.finish(schema));
-    }
-
-    fn output(&self) -> Output {
-        let single = self.stages.window.is_none() && self.stages.joins.is_empty();
-        let between = !self.stages.lookups.is_empty() && single;
-        Output::new(self.stages.tail.per_row || between)
     }
 
     fn finish(&self, output: Output, out: &mut Vec<Batch>) {
@@ -307,20 +320,10 @@ fn in_place(stages: &Stages) -> InPlace {
     if !plain {
         return InPlace::Nothing;
     }
-    let tail = &stages.tail;
-    let only_items = tail.where_aggregates.is_empty()
-        && tail.filter.is_none()
-        && !tail.aggregate
-        && tail.aggregates.is_empty()
-        && tail.having.is_none()
-        && tail.row_numbers.is_empty()
-        && tail.limit.is_none()
-        && tail.expand.is_none()
-        && stages.trigger.is_none()
-        && stages.lookups.is_empty();
+    let only_projects = stages.tail.only_projects() && stages.trigger.is_none() && stages.lookups.is_empty();
     match &stages.window {
         Some(window) if window.incremental => InPlace::Accumulate,
-        None if only_items => InPlace::Project,
+        None if only_projects => InPlace::Project,
         // What is held back anyway is copied sooner or later.
         _ if stages.options.event_time => InPlace::Nothing,
         _ => InPlace::Filter,
@@ -344,10 +347,10 @@ impl Work {
         rule: &'a mut RuleContext,
         out: &'a mut Output,
     ) -> Flow<'a> {
-        let Work { states, multi_columns, watermark, compute, trigger, window, tables, .. } = self;
+        let Work { states, multi_columns, watermark, compute, trigger, window, tables, selected, .. } = self;
         let layout = Layout { columns: wide, places: None };
         let run = Run { stages, states, multi_columns, rule, out, layout };
-        Flow { run, watermark, compute, trigger, window, tables }
+        Flow { run, watermark, compute, trigger, window, tables, selected }
     }
 }
 
@@ -359,6 +362,7 @@ struct Flow<'a> {
     trigger: &'a mut DedupTrigger,
     window: &'a mut Option<Window>,
     tables: &'a mut [VecDeque<Row>],
+    selected: &'a mut Vec<u32>,
 }
 
 /// What can be done with rows where they are, and where their slots are there.
@@ -372,6 +376,11 @@ impl<'a> Place<'a> {
     /// That of the only input.
     fn first(in_place: InPlace, gather: &'a [Vec<usize>]) -> Self {
         Place { in_place, gather: gather.first().map_or(&[], Vec::as_slice) }
+    }
+
+    /// True if rows begin with all slots in their order.
+    fn is_whole(self) -> bool {
+        self.gather.iter().enumerate().all(|(slot, place)| slot == *place)
     }
 }
 
@@ -391,13 +400,7 @@ impl<'a> Flow<'a> {
         let passes = stages.filter.as_ref().is_none_or(|filter| self.run.test_at(filter, row, ts));
         match in_place {
             _ if !passes => {}
-            InPlace::Project => match tail::project(&row.values, ts, None, &mut self.run) {
-                Ok(row) => {
-                    self.run.out.push(row);
-                    self.run.out.close_row();
-                }
-                Err(failure) => self.run.fail(&failure, Some(row)),
-            },
+            InPlace::Project => self.project(row, ts),
             InPlace::Accumulate => {
                 if let Some(window) = self.window {
                     let first = || Row { ts, values: gathered(row, gather, 0) };
@@ -410,6 +413,42 @@ impl<'a> Flow<'a> {
             }
         }
         self.run.layout.places = None;
+    }
+
+    /// Rows of the only input, where they are, that only go through `WHERE` and the select list.
+    fn rows_in_place(&mut self, rows: &[Row], place: Place<'a>) {
+        self.selected.clear();
+        match &self.run.stages.filter {
+            Some(filter) if filter.select(rows, self.selected) => {
+                self.run.layout.places = Some(place.gather);
+                self.run.out.reserve(self.selected.len());
+                for row_idx in std::mem::take(self.selected).drain(..) {
+                    self.project(&rows[row_idx as usize], rows[row_idx as usize].ts);
+                }
+                self.run.layout.places = None;
+            }
+            _ => rows.iter().for_each(|row| self.row_in_place(row, row.ts, place)),
+        }
+    }
+
+    /// The result of a row that only goes through the select list.
+    fn project(&mut self, row: &Row, ts: Timestamp) {
+        match tail::project(Fields::of(row), ts, None, &mut self.run) {
+            Ok(result) => {
+                self.run.out.push(result);
+                self.run.out.close(None);
+            }
+            Err(failure) => self.run.fail(&failure, Some(row)),
+        }
+    }
+
+    /// As [`row_in_place`](Self::row_in_place), for a row that nobody else reads and that has all slots in their order.
+    fn own_row_in_place(&mut self, mut row: Row, place: Place<'a>) {
+        let filter = &self.run.stages.filter;
+        row.values.truncate(place.gather.len());
+        if filter.as_ref().is_none_or(|filter| self.run.test(filter, &row)) {
+            self.enter(0, row);
+        }
     }
 
     /// A row of the only input, where it is, that waits for the watermark.
@@ -500,6 +539,10 @@ impl<'a> Flow<'a> {
             return released.into_iter().for_each(|row| self.collection(vec![(input, row)], None));
         }
         match self.window {
+            None if !stages.lookups.is_empty() && stages.joins.is_empty() && stages.joined_filter.is_none() => {
+                self.run.out.push(row);
+                self.run.out.close(None);
+            }
             None => self.collection(vec![(input, row)], None),
             Some(window) => {
                 let mut fired = Vec::new();
@@ -575,9 +618,8 @@ impl<'a> Flow<'a> {
         if stages.lookups.is_empty() {
             return tail::collection(rows, window, &mut self.run);
         }
-        let is_row = window.is_none() && stages.joins.is_empty();
         rows.into_iter().for_each(|row| self.run.out.push(row));
-        if is_row { self.run.out.close_row() } else { self.run.out.close(window) }
+        self.run.out.close(window);
     }
 
     fn joined(&mut self, rows: Vec<(usize, Row)>, window: Option<WindowRange>) -> Vec<Row> {

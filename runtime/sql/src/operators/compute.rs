@@ -36,7 +36,7 @@ impl Compute {
         for (column, partitions) in computed.iter().zip(&mut self.partitions) {
             let value = match &column.kind {
                 ComputedKind::Expr(expr) => {
-                    let fields = Fields { values: &row.values, items: &[] };
+                    let fields = Fields::of(row);
                     expr.eval(fields, &mut run.scope(row.ts, None)).map(|value| value.into_owned())
                 }
                 ComputedKind::Analytic(call) => analytic(call, partitions, row, run),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::output::Run;
+use super::tail;
 use crate::expr::{Fields, eval_args};
 use crate::plan::stages::LookupStage;
-use crate::value::{Row, Value};
+use crate::value::{Row, Value, WindowRange};
 
 /// The keys that a batch needs from a lookup table.
 #[derive(Clone, Debug, Default)]
@@ -129,6 +130,49 @@ pub(super) fn join_row(
     }
     if stage.left && joined.len() == before {
         joined.push(row);
+    }
+}
+
+/// Takes a row with its answer to its results, if they only go through the select list.
+pub(super) fn project_joined(
+    stage: &LookupStage,
+    row: Row,
+    answer: Option<&LookupAnswer>,
+    window: Option<WindowRange>,
+    run: &mut Run<'_>,
+) {
+    if let (Some(LookupAnswer::Rows(rows)), None) = (answer, &stage.on)
+        && let [found] = rows.as_slice()
+    {
+        // Nearly always: no row is made of the two.
+        return project_match(stage, row, found, window, run);
+    }
+    let mut joined = Vec::new();
+    join_row(stage, row, answer, run, &mut joined);
+    for row in joined {
+        if stage.filter.as_ref().is_none_or(|filter| run.test(filter, &row)) {
+            match tail::project(Fields::of(&row), row.ts, window, run) {
+                Ok(projected) => tail::push(projected, run),
+                Err(failure) => run.fail(&failure, Some(&row)),
+            }
+        }
+    }
+}
+
+fn project_match(stage: &LookupStage, mut row: Row, found: &Row, window: Option<WindowRange>, run: &mut Run<'_>) {
+    let fields = Fields::joined(&row, found, stage.first_slot);
+    let holds = stage.filter.as_ref().map_or(Ok(true), |filter| filter.test(fields, &mut run.scope(row.ts, None)));
+    let outcome = match holds {
+        Ok(true) => tail::project(fields, row.ts, window, run),
+        Ok(false) => return,
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok(projected) => tail::push(projected, run),
+        Err(failure) => {
+            widen(&mut row.values, stage, found);
+            run.fail(&failure, Some(&row));
+        }
     }
 }
 

@@ -11,17 +11,19 @@ use crate::value::{Batch, Emission, Emissions, Object, Row, Schema, Timestamp, W
 #[derive(Default)]
 pub(super) struct Output {
     rows: Vec<Row>,
-    /// None: each row is an emission of its own.
+    /// Rows of emissions that are closed.
+    n_closed: usize,
+    /// None: each row so far is an emission of its own.
     emissions: Option<Vec<Emission>>,
 }
 
 impl Output {
-    /// An output of rows that are each a result of their own, or of explicit emissions.
-    pub fn new(per_row: bool) -> Self {
-        Output { rows: Vec::new(), emissions: (!per_row).then(Vec::new) }
+    /// Makes room for so many rows.
+    pub fn reserve(&mut self, n_rows: usize) {
+        self.rows.reserve_exact(n_rows);
     }
 
-    /// Adds a row to the open emission. Per-row outputs close it at once.
+    /// Adds a row to the open emission.
     pub fn push(&mut self, row: Row) {
         self.rows.push(row);
     }
@@ -33,25 +35,23 @@ impl Output {
 
     /// Closes the open emission, also without rows.
     pub fn close(&mut self, window: Option<WindowRange>) {
-        if let Some(emissions) = &mut self.emissions {
-            emissions.push(Emission { end: self.rows.len(), window, error: None });
+        let end = self.rows.len();
+        let is_row = end == self.n_closed + 1 && window.is_none();
+        if !is_row || self.emissions.is_some() {
+            self.emission(Emission { end, window, error: None });
         }
+        self.n_closed = end;
     }
 
-    /// Closes the open emission of a row that is a result of its own.
-    pub fn close_row(&mut self) {
-        if self.emissions.is_some() {
-            self.close(None);
-        }
-    }
-
-    /// Adds an error in place of rows.
+    /// Adds an error. It stands before the rows of the open emission, if there is one.
     pub fn error(&mut self, error: Arc<str>) {
-        let n_rows = self.rows.len();
-        let emissions = self
-            .emissions
-            .get_or_insert_with(|| (1..=n_rows).map(|end| Emission { end, window: None, error: None }).collect());
-        emissions.push(Emission { end: n_rows, window: None, error: Some(error) });
+        self.emission(Emission { end: self.n_closed, window: None, error: Some(error) });
+    }
+
+    fn emission(&mut self, emission: Emission) {
+        let rows = 1..=self.n_closed;
+        let each = || rows.map(|end| Emission { end, window: None, error: None }).collect();
+        self.emissions.get_or_insert_with(each).push(emission);
     }
 
     /// The results as a batch; nothing if there are none.

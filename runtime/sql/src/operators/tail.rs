@@ -106,7 +106,7 @@ fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
         if run.out.n_rows() - before >= limit {
             break;
         }
-        match project(&row.values, row.ts, window, run) {
+        match project(Fields::of(row), row.ts, window, run) {
             Ok(projected) => match &tail.expand {
                 None => push(projected, run),
                 Some(expand) => match expanded(expand, projected) {
@@ -125,10 +125,11 @@ fn results(mut rows: Vec<Row>, window: Option<WindowRange>, run: &mut Run<'_>) {
     }
 }
 
-fn push(row: Row, run: &mut Run<'_>) {
+/// Adds a result.
+pub(super) fn push(row: Row, run: &mut Run<'_>) {
     run.out.push(row);
     if run.stages.tail.per_row {
-        run.out.close_row();
+        run.out.close(None);
     }
 }
 
@@ -142,7 +143,7 @@ fn holds(condition: &Expr, row: &Row, window: Option<WindowRange>, run: &mut Run
 
 /// The select list over one row.
 pub(super) fn project(
-    values: &[Value],
+    fields: Fields<'_>,
     ts: Timestamp,
     window: Option<WindowRange>,
     run: &mut Run<'_>,
@@ -150,7 +151,7 @@ pub(super) fn project(
     let stages = run.stages;
     let mut items: Vec<Value> = Vec::with_capacity(stages.tail.items.len());
     for item in &stages.tail.items {
-        let fields = Fields { values, items: &items };
+        let fields = Fields { items: &items, ..fields };
         let value = match &item.kind {
             ItemKind::Expr(expr) => expr.eval(fields, &mut run.scope(ts, window))?.into_owned(),
             ItemKind::MultiColumn { state, call } => multi_column(*state, call, fields, ts, window, run)?,

@@ -26,7 +26,10 @@ pub(super) fn constant(expr: Expr) -> Expr {
     }
     let mut rule = RuleContext::for_constants();
     let ctx = EvalContext { rule: &mut rule, event_time: 0, window: None };
-    let value = expr.eval(Fields { values: &[], items: &[] }, &mut Scope { ctx, states: &mut [], peeking: false });
+    let value = expr.eval(
+        Fields { values: &[], joined: (&[], 0), items: &[] },
+        &mut Scope { ctx, states: &mut [], peeking: false },
+    );
     match value.map(|value| value.into_owned()) {
         Ok(value) => Expr::constant(value, expr.span),
         Err(_) => expr,

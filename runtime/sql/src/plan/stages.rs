@@ -283,6 +283,20 @@ pub(crate) struct TailStage {
     pub per_row: bool,
 }
 
+impl TailStage {
+    /// True if a single row only goes through the select list.
+    pub fn only_projects(&self) -> bool {
+        self.where_aggregates.is_empty()
+            && self.filter.is_none()
+            && !self.aggregate
+            && self.aggregates.is_empty()
+            && self.having.is_none()
+            && self.row_numbers.is_empty()
+            && self.limit.is_none()
+            && self.expand.is_none()
+    }
+}
+
 /// One sort key.
 #[derive(Clone, Debug)]
 pub(crate) struct SortKey {

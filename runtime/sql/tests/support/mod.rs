@@ -249,7 +249,7 @@ impl Runner<'_> {
         let row = if self.case.shared { shared_row(row) } else { row };
         let batch = Arc::new(Batch::per_row(Arc::clone(&input.schema), vec![row]));
         let mut out = Vec::new();
-        self.chain.push(input_idx, &batch, &mut self.ctx, &mut out);
+        self.chain.push(input_idx, batch, &mut self.ctx, &mut out);
         self.take(out);
     }
 

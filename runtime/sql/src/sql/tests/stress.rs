@@ -310,7 +310,7 @@ fn run(plan: &crate::plan::RulePlan) {
             let value = |slot: usize| values[(slot * 5 + row_idx + input_idx) % values.len()].clone();
             let row = Row { ts: ctx.now, values: (0..input.schema.columns.len()).map(value).collect() };
             let batch = Arc::new(Batch::per_row(Arc::clone(&input.schema), vec![row]));
-            chain.push(input_idx, &batch, &mut ctx, &mut out);
+            chain.push(input_idx, batch, &mut ctx, &mut out);
         }
     }
     (0..plan.inputs.len()).for_each(|input_idx| chain.end_input(input_idx, &mut ctx, &mut out));
