@@ -2,8 +2,10 @@
 # Builds the container image: target/image/sluice.tar, an OCI layout with one index over amd64 and arm64, and the list of what is
 # in it (sluice.ARCH.cdx.json, CycloneDX).
 #
-#   deploy/image.sh [--arch amd64,arm64] [--profile dist] [--name sluice/sluice:0.1.0]
+#   deploy/image.sh [--flavour plain|inference] [--arch amd64,arm64] [--profile dist] [--name sluice/sluice:0.1.0]
 #
+# The flavour `inference` has pictures and ONNX models in SQL, is larger, and comes out beside the plain one as
+# target/image/sluice-inference.tar, with a tag that ends in -inference. Its operator is that of the plain one.
 # Static binaries, nothing else but certificates; runs as user 65532. The same sources and compilers give the same digest. Needs for
 # the other architecture on an amd64 machine with Debian (all of it also smoke-runs the arm64 binaries):
 #   dpkg --add-architecture arm64; apt-get update
@@ -15,16 +17,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-architectures=amd64,arm64 profile=dist name=sluice/sluice:$version
+architectures=amd64,arm64 profile=dist name='' flavour=plain
 while [ $# -gt 0 ]; do
   case $1 in
+    --flavour) flavour=$2 ;;
     --arch) architectures=$2 ;;
     --profile) profile=$2 ;;
     --name) name=$2 ;;
-    *) echo "usage: deploy/image.sh [--arch amd64,arm64] [--profile dist] [--name NAME:TAG]" >&2; exit 2 ;;
+    *) echo "usage: deploy/image.sh [--flavour plain|inference] [--arch amd64,arm64] [--profile dist] [--name NAME:TAG]" >&2; exit 2 ;;
   esac
   shift 2
 done
+case $flavour in
+  plain) suffix='' ;;
+  inference) suffix=-inference ;;
+  *) echo "no such flavour: $flavour" >&2; exit 2 ;;
+esac
+name=${name:-sluice/sluice:$version$suffix}
 out=target/image
 folder=$profile; [ "$profile" != dev ] || folder=debug
 certificates=/etc/ssl/certs/ca-certificates.crt
@@ -51,24 +60,38 @@ for architecture in ${architectures//,/ }; do
   fi
   echo "== $architecture"
   variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUSTFLAGS
-  env "${compiler[@]}" "$variable=$static" "${cargo[@]}" build --locked --profile "$profile" --target "$target" \
-    --package sluice-runtime --bin sluice --package sluice-operator --bin sluice-operator
+  build=(env "${compiler[@]}" "$variable=$static" "${cargo[@]}" build --locked --profile "$profile" --target "$target")
+  build+=(--package sluice-runtime --package sluice-operator)
+  if [ "$flavour" = plain ]; then
+    "${build[@]}" --bin sluice --bin sluice-operator
+  else
+    "${build[@]}" --bin sluice-operator
+    "${build[@]}" --bin sluice --features "sluice-runtime/$flavour"
+  fi
 
-  root=$out/root/$architecture
+  root=$out/root$suffix/$architecture
   rm -rf "$root"; mkdir -p "$root/etc/ssl/certs" "$root/usr/bin" "$root/usr/share/sluice"
   cp "target/$target/$folder/sluice" "target/$target/$folder/sluice-operator" "$root/usr/bin"
   cp "$certificates" "$root/etc/ssl/certs/"
   cp LICENSE "$root/usr/share/sluice/"
-  cargo run --quiet --package sluice-tests --bin image -- sbom --target "$target" >"$root/usr/share/sluice/sbom.cdx.json"
-  cp "$root/usr/share/sluice/sbom.cdx.json" "$out/sluice.$architecture.cdx.json"
+  cargo run --quiet --package sluice-tests --bin image -- sbom --target "$target" --flavour "$flavour" >"$root/usr/share/sluice/sbom.cdx.json"
+  cp "$root/usr/share/sluice/sbom.cdx.json" "$out/sluice$suffix.$architecture.cdx.json"
 
   # Does it run, with threads, a database and the clock?
   "${run[@]}" "$root/usr/bin/sluice" --version
   "${run[@]}" "$root/usr/bin/sluice-operator" --version
   rows=$("${run[@]}" "$root/usr/bin/sluice" run -f deploy/examples/demo 2>/dev/null | wc -l)
   [ "$rows" = 11 ] || { echo "$architecture: the demo gives $rows rows instead of 11" >&2; exit 1; }
+  # What is only in the larger flavour is there, or it is said where.
+  verdict=$("${run[@]}" "$root/usr/bin/sluice" check -f deploy/examples/camera-orientation 2>&1 || true)
+  case $flavour:$verdict in
+    plain:*'flavour `inference`'*) ;;
+    inference:*error*) echo "$architecture: $verdict" >&2; exit 1 ;;
+    inference:*) ;;
+    *) echo "$architecture: the plain flavour does not name the other one: $verdict" >&2; exit 1 ;;
+  esac
   roots+=("$architecture=$root")
 done
 
-digest=$(cargo run --quiet --package sluice-tests --bin image -- layout --name "$name" --version "$version" --out "$out/sluice.tar" "${roots[@]}")
-echo "$out/sluice.tar: $name@$digest, $(du -h "$out/sluice.tar" | cut -f1)"
+digest=$(cargo run --quiet --package sluice-tests --bin image -- layout --name "$name" --version "$version" --out "$out/sluice$suffix.tar" "${roots[@]}")
+echo "$out/sluice$suffix.tar: $name@$digest, $(du -h "$out/sluice$suffix.tar" | cut -f1)"

@@ -52,7 +52,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let (pulse, gate) = (Pulse::default(), Gate::default());
-    let registry = Registry::builtin();
+    // Which flavour a runtime's image has, its pod knows.
+    let registry = Registry::of_any_flavour();
 
     controller::watch(&cluster, &scopes, &stores, &queue, &tracker, &stop);
     let pages =

@@ -16,6 +16,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod error;
 pub mod format;
+pub mod inference;
 pub mod lookup;
 pub mod manifest;
 pub mod options;

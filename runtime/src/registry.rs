@@ -7,6 +7,7 @@ use sluice_sql::sql::nearest;
 
 use crate::error::ConfigError;
 use crate::format::FormatType;
+use crate::inference;
 use crate::lookup::LookupType;
 use crate::sink::SinkType;
 use crate::source::SourceType;
@@ -30,6 +31,7 @@ impl Registry {
     /// Everything that is built in.
     pub fn builtin() -> Self {
         let mut registry = Registry { functions: sluice_sql::function::Registry::builtin(), ..Registry::default() };
+        inference::extend(&mut registry.functions, &inference::Settings::default());
         for source in crate::source::BUILTIN {
             registry = registry.with_source(source.clone());
         }
@@ -42,6 +44,13 @@ impl Registry {
         for format in crate::format::BUILTIN {
             registry = registry.with_format(format.clone());
         }
+        registry
+    }
+
+    /// Everything that is built into any flavour: for those who only check what another process runs.
+    pub fn of_any_flavour() -> Self {
+        let mut registry = Self::builtin();
+        inference::declare(&mut registry.functions);
         registry
     }
 
@@ -95,6 +104,13 @@ impl Registry {
     #[must_use]
     pub fn with_sink(mut self, sink: SinkType) -> Self {
         self.sinks.insert(sink.name, Arc::new(sink));
+        self
+    }
+
+    /// What pictures and models are held to. Without effect in the plain flavour.
+    #[must_use]
+    pub fn with_inference(mut self, settings: &inference::Settings) -> Self {
+        inference::extend(&mut self.functions, settings);
         self
     }
 

@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 /// The packages whose binaries are in the image.
 const ROOTS: [&str; 2] = ["sluice-runtime", "sluice-operator"];
 
-/// The list for one target, as JSON text that is the same for the same lock file: no time, no random number.
+/// The list for one target and flavour, as JSON text that is the same for the same lock file: no time, no random number.
 ///
 /// # Errors
 /// When `cargo metadata` fails.
-pub fn cyclonedx(target: &str) -> Result<String> {
+pub fn cyclonedx(target: &str, is_plain: bool) -> Result<String> {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
         .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target, "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        // This package's default is the larger flavour; the others have no defaults.
+        .args(is_plain.then_some("--no-default-features"))
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let list = list(&serde_json::from_slice(&output.stdout)?, target)?;
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn names_what_is_linked_and_nothing_else() {
-        let list: Value = serde_json::from_str(&cyclonedx("x86_64-unknown-linux-gnu").unwrap()).unwrap();
+        let list: Value = serde_json::from_str(&cyclonedx("x86_64-unknown-linux-gnu", true).unwrap()).unwrap();
         let names: BTreeSet<&str> =
             list["components"].as_array().unwrap().iter().filter_map(|component| component["name"].as_str()).collect();
         for linked in ["sluice-runtime", "sluice-sql", "tokio", "rustls"] {
@@ -93,6 +95,12 @@ mod tests {
         }
         for absent in ["insta", "proptest", "sluice-tests", "cc"] {
             assert!(!names.contains(absent), "{absent} is in no binary");
+        }
+        let larger: Value = serde_json::from_str(&cyclonedx("x86_64-unknown-linux-gnu", false).unwrap()).unwrap();
+        for heavy in ["tract-onnx", "image"] {
+            assert!(!names.contains(heavy), "{heavy} is in the plain flavour");
+            let has = |component: &Value| component["name"] == heavy;
+            assert!(larger["components"].as_array().unwrap().iter().any(has), "{heavy} is missing");
         }
         let unlicensed: Vec<&Value> =
             list["components"].as_array().unwrap().iter().filter(|component| component["licenses"].is_null()).collect();

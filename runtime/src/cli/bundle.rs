@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice::bundle::{BundleError, read_folder};
+use sluice::check::check;
+use sluice::inference::FLAVOUR;
 use sluice::pipeline::{BundleState, Engine};
 
 use super::log::Log;
@@ -48,6 +50,11 @@ impl BundleFolder {
                 if self.state.id.as_deref() != Some(id.as_str()) {
                     let (definitions, diagnostics) = bundle.load();
                     log.findings(&diagnostics);
+                    if FLAVOUR == "inference" {
+                        // Models are loaded while rules are planned. So it is done before the engine does it, whose state, health
+                        // included, nobody gets at meanwhile; what is wrong, that says again.
+                        tokio::task::block_in_place(|| drop(check(&definitions, engine.registry())));
+                    }
                     log_report(&engine.apply(&definitions));
                     tracing::info!(bundle = id.get(..12), "bundle applied");
                     self.state.id = Some(id);

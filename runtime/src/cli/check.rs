@@ -18,7 +18,7 @@ use super::{CheckArguments, ExplainArguments, OutputFormat, exit};
 pub fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
     let mut findings = match &arguments.sql {
         Some(path) => check_statements(&read(path)?),
-        None => verdict(&load(&arguments.files)?, &Registry::builtin()),
+        None => verdict(&load(&arguments.files)?, &arguments.files.registry()),
     };
     if arguments.strict {
         for finding in findings.iter_mut().filter(|finding| finding.severity == Severity::Warning) {
@@ -52,7 +52,7 @@ pub fn explain(arguments: &ExplainArguments) -> anyhow::Result<u8> {
         let known: Vec<&str> = definitions.rules.iter().map(|rule| rule.name.as_str()).collect();
         bail!("there is no rule \"{}\" in these files, but: {}", arguments.rule, known.join(", "));
     };
-    match plan_rule(&rule.sql, &definitions.catalog(), &Registry::builtin().functions, &rule.options) {
+    match plan_rule(&rule.sql, &definitions.catalog(), &arguments.files.registry().functions, &rule.options) {
         Ok(plan) => {
             print!("{}", plan.explain());
             Ok(exit::OK)

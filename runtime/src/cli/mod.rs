@@ -35,9 +35,16 @@ Exit codes:
   2  the command line is wrong, or a file, address or server can't be read or reached
   3  stopped before everything was written: the grace period was over, or a second signal came";
 
+/// The version, with the flavour if it is not the plain one.
+const VERSION: &str = if cfg!(feature = "inference") {
+    concat!(env!("CARGO_PKG_VERSION"), " (inference)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Streaming SQL for the edge.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, after_help = EXIT_CODES)]
+#[command(name = "sluice", version = VERSION, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -92,6 +99,20 @@ struct FileArguments {
     /// A folder of profile files (`mqtt.yaml`, `sql.yaml`, ...); stands for the Secret `sluice-sources`
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
+    /// The folder of ONNX models, `NAME.onnx` each (flavour `inference` only)
+    #[arg(long, value_name = "DIR", env = "SLUICE_MODELS_DIR")]
+    models_dir: Option<PathBuf>,
+    /// Pixels of a picture, at most; a larger one is refused before it is decoded (flavour `inference` only)
+    #[arg(long, value_name = "N", env = "SLUICE_MAX_PIXELS", default_value_t = sluice::inference::MAX_PIXELS)]
+    max_pixels: u64,
+}
+
+impl FileArguments {
+    /// Connectors, formats and functions.
+    fn registry(&self) -> sluice::Registry {
+        let settings = sluice::inference::Settings { models_dir: self.models_dir.clone(), max_pixels: self.max_pixels };
+        sluice::Registry::builtin().with_inference(&settings)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -27,7 +27,7 @@ const SERVER_GRACE: Duration = Duration::from_secs(1);
 /// Runs until stopped, or until all rules have ended.
 pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
-    let registry = Registry::builtin();
+    let registry = arguments.files.registry();
     let mut origin = match &arguments.bundle {
         Some(folder) => Origin::Bundle(BundleFolder::new(folder.clone())),
         None => Origin::Files(arguments.watch.then(|| Watch::new(watched(&arguments.files)))),

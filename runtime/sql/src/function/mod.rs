@@ -18,6 +18,7 @@ mod math;
 mod number_format;
 mod object;
 mod other;
+pub mod reference;
 mod statistics;
 mod string;
 mod tensor;
@@ -165,6 +166,9 @@ pub enum Body {
     Scalar(ScalarFn),
     /// As `Scalar`, with state per call site (`decompress`, `last_hit_count`).
     Stateful(fn() -> Box<dyn StatefulFunction>),
+    /// As `Stateful`, supplied from outside and slow: whoever runs the chain sees to it that nobody else has to wait
+    /// ([`crate::plan::RulePlan::is_slow`]).
+    External(Arc<dyn ExternalFunction>),
     /// One value per group.
     Aggregate(fn() -> Box<dyn Accumulator>),
     /// One value per row from the rows so far, per call site and partition.
@@ -209,6 +213,32 @@ pub trait StatefulFunction: Send {
     fn state(&mut self, _io: &mut StateIo) {}
 }
 
+/// What is known of an argument when a call is planned.
+#[derive(Clone, Debug, Default)]
+pub struct ArgFacts {
+    /// Its value, if it is the same for all rows.
+    pub literal: Option<Value>,
+    /// Its type.
+    pub ty: Type,
+    /// The sides of the tensor that it is ([`ExternalFunction::tensor`]).
+    pub tensor: Option<Vec<usize>>,
+}
+
+/// A function that is supplied from outside: what it works with may be beyond this crate.
+pub trait ExternalFunction: Send + Sync {
+    /// Checks a call when it is planned, and gives the type of its result.
+    ///
+    /// # Errors
+    /// What is wrong with the call.
+    fn check(&self, args: &[ArgFacts]) -> Result<Type, String>;
+    /// The sides of the tensor that a call gives, if that is what it gives and they are known when it is planned.
+    fn tensor(&self, _args: &[ArgFacts]) -> Option<Vec<usize>> {
+        None
+    }
+    /// The function for one call site.
+    fn start(&self) -> Box<dyn StatefulFunction>;
+}
+
 /// Collects the values of a group.
 pub trait Accumulator: Send {
     /// Takes one row's arguments. `*` comes as one object.
@@ -246,6 +276,8 @@ pub trait MultiColumnFunction: Send {
 #[derive(Clone, Default)]
 pub struct Registry {
     by_name: HashMap<SmolStr, Arc<Function>>,
+    /// Functions that are not here, and where they are.
+    elsewhere: HashMap<SmolStr, &'static str>,
 }
 
 impl Registry {
@@ -272,6 +304,16 @@ impl Registry {
     /// The function called `name`, in any case.
     pub fn get(&self, name: &str) -> Option<&Arc<Function>> {
         self.by_name.get(name.to_ascii_lowercase().as_str())
+    }
+
+    /// Says where functions are that this registry lacks: what a statement that calls one is told.
+    pub fn extend_elsewhere(&mut self, names: &[&'static str], place: &'static str) {
+        self.elsewhere.extend(names.iter().map(|name| (SmolStr::new_static(name), place)));
+    }
+
+    /// Where the function called `name` is, if it is known not to be here.
+    pub fn elsewhere(&self, name: &str) -> Option<&'static str> {
+        self.elsewhere.get(name.to_ascii_lowercase().as_str()).copied()
     }
 
     /// All names, aliases too, in no order.

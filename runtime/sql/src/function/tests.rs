@@ -173,7 +173,7 @@ fn run(call: &str, rows: &[Value]) -> Vec<Result<Value, EvalError>> {
                     .push(body(args_of(row).1.first().unwrap_or(&Value::Null)).map(|rows| Value::Array(rows.into())));
             }
         }
-        Body::Window | Body::Trigger | Body::Context(_) => {}
+        Body::External(_) | Body::Window | Body::Trigger | Body::Context(_) => {}
     }
     results
 }
@@ -468,76 +468,13 @@ fn page() -> String {
         "# Functions\n\n\
          Made from the functions themselves by the test `reference_page`; do not edit.\n\n\
          Names are matched in any case. What is said of null holds for empty arrays and objects too. An error drops the row, \
-         counts it and reports it.\n",
+         counts it and reports it. The functions over pictures and models are [a page of their own](../IMAGES.md#functions).\n",
     );
     for (title, functions) in families() {
         let _ = writeln!(page, "\n## {title}\n");
         let mut functions = functions();
         functions.sort_by_key(|function| function.name);
-        for function in functions {
-            let _ = writeln!(page, "### `{}`\n", signature(&function));
-            let _ = writeln!(page, "{}\n", function.docs.replace("  ", " "));
-            let mut notes: Vec<String> = Vec::new();
-            if !function.aliases.is_empty() {
-                let aliases: Vec<String> = function.aliases.iter().map(|alias| format!("`{alias}`")).collect();
-                notes.push(format!("Also called {}.", aliases.join(", ")));
-            }
-            match (function.null, &function.body) {
-                (_, Body::Aggregate(_)) | (NullPolicy::Body, _) => {}
-                (NullPolicy::Null, _) => notes.push("Null if an argument is null.".to_owned()),
-                (NullPolicy::False, _) => notes.push("False if an argument is null.".to_owned()),
-                (NullPolicy::Zero, _) => notes.push("0 if an argument is null.".to_owned()),
-            }
-            if !notes.is_empty() {
-                let _ = writeln!(page, "{}\n", notes.join(" "));
-            }
-            if !function.examples.is_empty() {
-                let _ = writeln!(page, "| Call | Rows | Result |\n|---|---|---|");
-                for Example { call, input, result } in function.examples {
-                    let rows: Vec<String> = input.lines().map(cell).collect();
-                    let _ = writeln!(page, "| {} | {} | {} |", cell(call), rows.join(" "), cell(result));
-                }
-                page.push('\n');
-            }
-        }
+        functions.iter().for_each(|function| page.push_str(&reference::entry(function)));
     }
     page
-}
-
-fn cell(text: &str) -> String {
-    format!("`{}`", text.replace('|', "\\|"))
-}
-
-/// `name(number, string [, any]) → type`, with the type for arguments of which nothing is known.
-fn signature(function: &Function) -> String {
-    let Arity { params, n_required, variadic, star } = function.arity;
-    let name = |param: &Param| match param {
-        Param::Any => "any",
-        Param::Number => "number",
-        Param::Int => "integer",
-        Param::String => "string",
-        Param::Bool => "boolean",
-        Param::Datetime => "datetime",
-        Param::IntLiteral => "literal integer",
-        Param::StringLiteral => "literal string",
-    };
-    let mut args = String::new();
-    for (idx, param) in params.iter().enumerate() {
-        args.push_str(match (idx, idx < n_required) {
-            (0, true) => "",
-            (0, false) => "[",
-            (_, true) => ", ",
-            (_, false) => " [, ",
-        });
-        args.push_str(name(param));
-        if star && *param == Param::Any {
-            args.push_str(" or *");
-        }
-    }
-    if variadic {
-        args.push_str(", ...");
-    }
-    args.push_str(&"]".repeat(params.len() - n_required));
-    let returns = (function.returns)(&vec![Type::Any; params.len()]);
-    format!("{}({args}) → {}", function.name, crate::value::coerce::type_name(&returns))
 }

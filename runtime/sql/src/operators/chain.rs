@@ -93,8 +93,9 @@ impl Chain {
             let counts: Vec<bool> = stages.inputs.iter().map(|input| input.retain.is_none()).collect();
             Watermark::new(stages.options.late_tolerance_ms, stages.options.idle_timeout_ms, &counts)
         });
-        let states = stages.states.iter().filter_map(|function| match function.body {
+        let states = stages.states.iter().filter_map(|function| match &function.body {
             Body::Stateful(new) => Some(new()),
+            Body::External(external) => Some(external.start()),
             _ => None,
         });
         let multi_columns = stages.tail.items.iter().filter_map(|item| match &item.kind {
@@ -178,6 +179,11 @@ impl Chain {
             None => flow.advance_window(now),
         }
         self.finish(output, out);
+    }
+
+    /// See [`RulePlan::is_slow`].
+    pub fn is_slow(&self) -> bool {
+        self.plan.is_slow()
     }
 
     /// When `tick` is wanted next; `None` while no timer runs.

@@ -98,7 +98,7 @@ impl<'a> Binder<'a> {
             match &part.kind {
                 ast::ExprKind::Call(call) => {
                     if let Some(function) = self.functions.get(&call.name.name) {
-                        let per_row = matches!(function.body, Body::Scalar(_) | Body::Stateful(_));
+                        let per_row = matches!(function.body, Body::Scalar(_) | Body::Stateful(_) | Body::External(_));
                         calls.volatile |= per_row && function.volatility == Volatility::Volatile;
                         calls.aggregate |= matches!(function.body, Body::Aggregate(_));
                     }

@@ -8,7 +8,7 @@ use super::stages::{AggregateCall, AnalyticCall, Computed, ComputedKind, RowNumb
 use super::walk::unnested;
 use super::{fold, push_down};
 use crate::expr::{Call, Expr, ExprKind};
-use crate::function::{Body, ContextFn, Function, Numbers, Param};
+use crate::function::{ArgFacts, Body, ContextFn, Function, Numbers, Param};
 use crate::sql::ast::{self, Arg, Literal};
 use crate::sql::{Span, SqlError};
 use crate::value::coerce::type_called;
@@ -18,6 +18,9 @@ impl<'a> Binder<'a> {
     /// Binds a call.
     pub(super) fn call(&mut self, call: &'a ast::Call, span: Span, clause: Clause) -> Bound {
         let Some(function) = self.functions.get(&call.name.name).cloned() else {
+            if let Some(place) = self.functions.elsewhere(&call.name.name) {
+                return self.refuse(SqlError::new(call.name.span, format!("the function {} {place}", call.name.name)));
+            }
             let error = SqlError::new(call.name.span, format!("there is no function \"{}\"", call.name.name));
             return self.refuse(error.with_suggestion(&call.name.name, self.functions.names()));
         };
@@ -31,7 +34,7 @@ impl<'a> Binder<'a> {
             return self.refuse(error);
         }
         match &function.body {
-            Body::Scalar(_) | Body::Stateful(_) => self.scalar(call, &function, span, clause),
+            Body::Scalar(_) | Body::Stateful(_) | Body::External(_) => self.scalar(call, &function, span, clause),
             Body::Aggregate(_) => self.aggregate(call, &function, span, clause),
             Body::Analytic(_) => self.analytic(call, &function, span, clause),
             Body::Window => self.row_number(call, span),
@@ -110,8 +113,17 @@ impl<'a> Binder<'a> {
         clause: Clause,
     ) -> Bound {
         let (args, types) = self.args(call, function, clause);
-        let ty = match (function.name, args.get(1).and_then(Expr::as_constant)) {
-            ("cast", Some(Value::String(ty))) => type_called(ty).unwrap_or_default(),
+        let ty = match (&function.body, args.get(1).and_then(Expr::as_constant)) {
+            (_, Some(Value::String(ty))) if function.name == "cast" => type_called(ty).unwrap_or_default(),
+            (Body::External(external), _) => {
+                let facts: Vec<ArgFacts> = args.iter().zip(&types).map(|(arg, ty)| facts(arg, ty.clone())).collect();
+                match external.check(&facts) {
+                    Ok(ty) => ty,
+                    Err(message) => {
+                        return self.refuse(SqlError::new(span, format!("{}: {message}", function.name)));
+                    }
+                }
+            }
             _ => (function.returns)(&types),
         };
         let body = match function.body {
@@ -289,6 +301,21 @@ fn meta_path(arg: &ast::Expr, path: &mut Vec<SmolStr>) -> bool {
         }
         _ => false,
     }
+}
+
+/// What a function from outside is told of an argument.
+fn facts(arg: &Expr, ty: Type) -> ArgFacts {
+    let tensor = match &arg.kind {
+        ExprKind::Stateful(_, call) => match &call.function.body {
+            Body::External(external) => {
+                let args: Vec<ArgFacts> = call.args.iter().map(|arg| facts(arg, Type::Any)).collect();
+                external.tensor(&args)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    ArgFacts { literal: arg.as_constant().cloned(), ty, tensor }
 }
 
 /// Number of arguments, and literals of a kind that can't be meant.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use smol_str::SmolStr;
 
-use crate::function::Registry;
+use crate::function::{Body, Registry};
 use crate::sql::ast::{Field, JoinKind, Select, Statement};
 use crate::sql::{Span, SqlError, SqlErrors, parse_statement};
 use crate::value::{Schema, Type};
@@ -170,6 +170,13 @@ pub struct RulePlan {
     pub output: Arc<Schema>,
     /// How it is run.
     pub(crate) stages: Arc<stages::Stages>,
+}
+
+impl RulePlan {
+    /// True if a step of the chain may take milliseconds per row, because of functions from outside.
+    pub fn is_slow(&self) -> bool {
+        self.stages.states.iter().any(|function| matches!(function.body, Body::External(_)))
+    }
 }
 
 /// Plans a rule's `SELECT`.

@@ -8,13 +8,14 @@ use super::doubles::{collected, definitions, registry, rule, script, shared, str
 use crate::definition::{Definitions, Delivery, OnStateChange, RuleDef, SinkDef};
 use crate::options::Options;
 use crate::pipeline::{Engine, RuleState, Settings};
+use crate::registry::Registry;
 use crate::state::journal::Limits;
 use crate::state::{StateError, StateStore, SyncPolicy};
 
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A rule that keeps state, and makes no checkpoint by itself but the first and the last one.
-fn durable(rule: RuleDef) -> RuleDef {
+pub fn durable(rule: RuleDef) -> RuleDef {
     let checkpoint_interval = Duration::from_secs(3600);
     RuleDef { delivery: Delivery { qos: 2, checkpoint_interval, on_change: OnStateChange::Keep }, ..rule }
 }
@@ -32,8 +33,13 @@ fn open(dir: &Path) -> Arc<StateStore> {
 
 /// One life of a process: it ends as abruptly as `live` returns.
 fn life(dir: &Path, definitions: &Definitions, live: impl AsyncFnOnce(&Engine)) {
+    life_with(registry(), dir, definitions, live);
+}
+
+/// As [`life`], with what rules may call.
+pub fn life_with(registry: Registry, dir: &Path, definitions: &Definitions, live: impl AsyncFnOnce(&Engine)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut settings = Settings::new(registry());
+    let mut settings = Settings::new(registry);
     settings.state = Some(open(dir));
     let engine = Engine::new(settings);
     runtime.block_on(async {

@@ -9,6 +9,7 @@ mod idle;
 mod lookup;
 mod measure;
 mod payload;
+mod pictures;
 mod push;
 mod replay;
 mod rules;
@@ -49,6 +50,8 @@ enum What {
     W7,
     /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
     Mqtt,
+    /// Camera pictures prepared and classified by a small model, with the memory that it takes. Not part of `all`.
+    Pictures,
     /// Memory, size and start of the command with one idle MQTT rule.
     Idle,
     /// A set of rules for an hour at a steady rate: does memory grow, is anything lost? Not part of `all`.
@@ -94,6 +97,9 @@ fn main() -> Result<()> {
     }
     if is_all || matches!(what, What::Idle) {
         idle::idle(rounds)?;
+    }
+    if matches!(what, What::Pictures) {
+        pictures::pictures(rounds, messages.unwrap_or(200))?;
     }
     if let What::Soak { minutes, rate } = what {
         soak::soak(minutes, rate)?;

@@ -92,9 +92,14 @@ pub fn rule(sql: &str, sink: &str) -> RuleDef {
     }
 }
 
+/// Everything that is built in, and the connectors of the benchmarks.
+pub fn registry() -> Registry {
+    Registry::builtin().with_source(REPLAY).with_sink(PROBE_SINK)
+}
+
 /// An engine that knows the connectors of the benchmarks.
 pub fn engine() -> Engine {
-    Engine::new(Settings::new(Registry::builtin().with_source(REPLAY).with_sink(PROBE_SINK)))
+    Engine::new(Settings::new(registry()))
 }
 
 /// Applies definitions that have to be right.
@@ -106,9 +111,14 @@ pub fn apply(engine: &Engine, definitions: &Definitions) -> Result<()> {
 
 /// Nanoseconds of CPU per message for a replayed stream, from the source to the end of the sink, all on this thread.
 pub fn replayed(definitions: &Definitions, n_messages: usize) -> Result<f64> {
+    replayed_by(registry(), definitions, n_messages)
+}
+
+/// As [`replayed`], with what else a rule may call.
+pub fn replayed_by(registry: Registry, definitions: &Definitions, n_messages: usize) -> Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let engine = engine();
+        let engine = Engine::new(Settings::new(registry));
         let before = thread_cpu_ns()?;
         apply(&engine, definitions)?;
         engine.finished().await;

@@ -1,4 +1,4 @@
-//! Our image by itself: static binaries on nothing, in a namespace that allows only restricted pods.
+//! Our image by itself: static binaries on nothing, in a namespace that allows only restricted pods, with a model from a ConfigMap.
 
 use serde_json::json;
 use sluice_tests::cluster::{Cluster, Level, NODE, SLUICE_IMAGE, sluice_image};
@@ -39,6 +39,14 @@ spec:
   sql: SELECT id, id * 2 AS double FROM `in`
   sinks:
   - mqtt: {server: "tcp://mosquitto.edge.svc.cluster.local:1883", topic: out, sendSingle: true}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: Rule
+metadata: {name: model}
+spec:
+  sql: SELECT id, onnx("times123", array_create(id, id, id))[0] AS x FROM `in`
+  sinks:
+  - mqtt: {server: "tcp://mosquitto:1883", topic: model, sendSingle: true}
 "#;
     cluster
         .kubectl_with(
@@ -46,6 +54,9 @@ spec:
             Some(manifests),
         )
         .unwrap();
+    // A small model fits into a ConfigMap.
+    let model = concat!("--from-file=", env!("CARGO_MANIFEST_DIR"), "/golden/models/times123.onnx");
+    cluster.kubectl(&["create", "configmap", "models", "-n", "edge", model]).unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "runtime"}, "spec": {
         "automountServiceAccountToken": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -55,9 +66,13 @@ spec:
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
             "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]}},
-            "volumeMounts": [{"name": "rules", "mountPath": "/rules"}],
+            "env": [{"name": "SLUICE_MODELS_DIR", "value": "/models"}],
+            "volumeMounts": [{"name": "rules", "mountPath": "/rules"}, {"name": "models", "mountPath": "/models"}],
         }],
-        "volumes": [{"name": "rules", "configMap": {"name": "rules"}}],
+        "volumes": [
+            {"name": "rules", "configMap": {"name": "rules"}},
+            {"name": "models", "configMap": {"name": "models"}},
+        ],
     }});
     cluster.apply("edge", &pod.to_string()).unwrap();
     let waited = cluster.kubectl(&["wait", "-n", "edge", "--for=condition=Ready", "pod/runtime", "--timeout=60s"]);
@@ -68,6 +83,9 @@ spec:
     }
     let client = MqttClient::connect(broker.port());
     client.subscribe("out").await.unwrap();
+    client.subscribe("model").await.unwrap();
     client.publish("in", r#"{"id": 21}"#).await.unwrap();
-    assert_eq!(client.wait_rows(1).await, [json!({"id": 21, "double": 42})]);
+    let mut rows = client.wait_rows(2).await;
+    rows.sort_by_key(|row| row["x"].is_array());
+    assert_eq!(rows, [json!({"id": 21, "double": 42}), json!({"id": 21, "x": [21, 42, 63]})]);
 }
