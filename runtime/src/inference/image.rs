@@ -15,7 +15,10 @@ use sluice_sql::function::{ArgFacts, Body, EvalError, ExternalFunction, Function
 use sluice_sql::{Object, Type, Value};
 
 use super::Settings;
-use super::signature::{self, Format, JPEG_QUALITY, Layout, Pixels};
+use super::signature::{self, Format, Layout, Pixels};
+
+/// Quality of JPEGs, unless it is said.
+const JPEG_QUALITY: u8 = 85;
 
 /// Width and height, at most: what a JPEG can have.
 const MAX_SIDE: u32 = 65_535;

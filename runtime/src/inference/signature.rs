@@ -11,9 +11,6 @@ use sluice_sql::function::{
 use sluice_sql::value::coerce::{self, Strictness};
 use sluice_sql::{Type, Value};
 
-/// Quality of JPEGs, unless it is said.
-pub const JPEG_QUALITY: u8 = 85;
-
 /// The functions, with bodies that only check.
 pub fn functions() -> Vec<Function> {
     use Param::{Any, Bool, Int, String};

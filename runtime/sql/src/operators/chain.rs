@@ -149,9 +149,11 @@ impl Chain {
             }
             (_, Some(watermark)) => {
                 watermark.begin_batch(&batch);
+                let mut moved = None;
                 for (row_idx, row) in batch.rows.iter().enumerate() {
-                    flow.row_in_place_in_time(row_idx, row, stage, place);
+                    flow.row_in_place_in_time(row_idx, row, stage, place, &mut moved);
                 }
+                flow.pass(moved, place);
             }
             (InPlace::Filter, None) if place.is_whole() => match Arc::try_unwrap(batch) {
                 // Nobody else reads these rows.
@@ -450,16 +452,27 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// A row of the only input, where it is, that waits for the watermark.
-    fn row_in_place_in_time(&mut self, row_idx: usize, row: &Row, stage: &InputStage, place: Place<'a>) {
+    /// A row of the only input, where it is, that waits for the watermark. `moved` is where that has come to since
+    /// [`pass`](Self::pass).
+    fn row_in_place_in_time(
+        &mut self,
+        row_idx: usize,
+        row: &Row,
+        stage: &InputStage,
+        place: Place<'a>,
+        moved: &mut Option<Timestamp>,
+    ) {
         let max_ahead = self.run.stages.options.max_ahead_ms;
         let (now, rule) = (self.run.rule.now, &*self.run.rule);
         let time = input::event_time(stage, row, max_ahead, rule);
         if let (Ok(ts), Some(watermark)) = (&time, self.watermark.as_mut())
             && watermark.insert_in_place(row_idx, *ts, now)
         {
-            return self.advance_watermark(place);
+            *moved = watermark.advance().or(*moved);
+            return;
         }
+        // What is said of this row stands behind the results of those before it.
+        self.pass(moved.take(), place);
         self.run.layout.places = Some(place.gather);
         match time {
             Ok(ts) => self.run.late(row, ts),
@@ -492,11 +505,18 @@ impl<'a> Flow<'a> {
         self.advance_watermark(Place { in_place: InPlace::Nothing, gather: &[] });
     }
 
-    /// Lets out what the watermark has passed, then tells the window.
+    /// Moves the watermark as far as it can come.
     fn advance_watermark(&mut self, place: Place<'a>) {
-        let Some(watermark) = self.watermark.as_mut().and_then(Watermark::advance) else { return };
-        self.release(place);
-        self.advance_window(watermark);
+        let moved = self.watermark.as_mut().and_then(Watermark::advance);
+        self.pass(moved, place);
+    }
+
+    /// Lets out what the watermark has passed on its way to here, then tells the window.
+    fn pass(&mut self, moved: Option<Timestamp>, place: Place<'a>) {
+        if let Some(watermark) = moved {
+            self.release(place);
+            self.advance_window(watermark);
+        }
     }
 
     fn release(&mut self, place: Place<'a>) {

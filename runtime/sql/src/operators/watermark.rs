@@ -26,11 +26,11 @@ pub(super) struct Watermark {
     held: VecDeque<Held>,
     /// The batches that held rows are still in, with the number of them; the newest one may have none.
     batches: VecDeque<(Arc<Batch>, usize)>,
-    /// The number of the first one.
-    first_batch: u64,
+    /// The number of the first one; they are counted in a circle.
+    first_batch: u32,
 }
 
-/// A row that waits.
+/// A row that waits. Small: there may be many, and each is looked at twice.
 struct Held {
     ts: Timestamp,
     row: HeldRow,
@@ -39,9 +39,9 @@ struct Held {
 /// Where it is.
 enum HeldRow {
     /// Here, with its input.
-    Own(usize, Row),
+    Own(Box<(usize, Row)>),
     /// Where it came: the batch's number and the row's place. Only rows of the first input.
-    In(u64, u32),
+    In(u32, u32),
 }
 
 /// A row that the watermark has passed.
@@ -83,7 +83,7 @@ impl Watermark {
         if !self.sees(input, ts, now) {
             return Some(row);
         }
-        self.hold(Held { ts, row: HeldRow::Own(input, row) });
+        self.hold(Held { ts, row: HeldRow::Own(Box::new((input, row))) });
         None
     }
 
@@ -100,7 +100,7 @@ impl Watermark {
             return false;
         };
         *n_held += 1;
-        let batch = self.first_batch + self.batches.len() as u64 - 1;
+        let batch = self.first_batch.wrapping_add(self.batches.len() as u32 - 1);
         self.sees(0, ts, now);
         self.hold(Held { ts, row: HeldRow::In(batch, u32::try_from(row_idx).unwrap_or(u32::MAX)) });
         true
@@ -131,25 +131,28 @@ impl Watermark {
     fn forget_batches(&mut self, n_kept: usize) {
         while self.batches.len() > n_kept && self.batches.front().is_some_and(|(_, n_held)| *n_held == 0) {
             self.batches.pop_front();
-            self.first_batch += 1;
+            self.first_batch = self.first_batch.wrapping_add(1);
         }
     }
 
     /// The next row that the watermark has passed. `batch` is the batch of the row before, and becomes that of this one.
-    pub fn pop(&mut self, batch: &mut Option<(u64, Arc<Batch>)>) -> Option<Passed> {
+    pub fn pop(&mut self, batch: &mut Option<(u32, Arc<Batch>)>) -> Option<Passed> {
         if self.held.front()?.ts > self.current {
             return None;
         }
         let Held { ts, row } = self.held.pop_front()?;
         match row {
-            HeldRow::Own(input, row) => Some(Passed::Own(input, row)),
+            HeldRow::Own(own) => Some(Passed::Own(own.0, own.1)),
             HeldRow::In(number, row_idx) => {
-                let (held_in, n_held) = self.batches.get_mut(usize::try_from(number - self.first_batch).ok()?)?;
+                let (held_in, n_held) = self.batches.get_mut(number.wrapping_sub(self.first_batch) as usize)?;
                 *n_held -= 1;
+                let is_last = *n_held == 0;
                 if batch.as_ref().is_none_or(|(known, _)| *known != number) {
                     *batch = Some((number, Arc::clone(held_in)));
                 }
-                self.forget_batches(1);
+                if is_last {
+                    self.forget_batches(1);
+                }
                 Some(Passed::In(ts, row_idx as usize))
             }
         }
@@ -235,9 +238,9 @@ impl Watermark {
     /// A row that waits, with the slots of the plan.
     fn held_row(&self, held: &Held, places: Option<&[usize]>) -> Option<(usize, Row)> {
         match &held.row {
-            HeldRow::Own(input, row) => Some((*input, row.clone())),
+            HeldRow::Own(own) => Some(own.as_ref().clone()),
             HeldRow::In(number, row_idx) => {
-                let (batch, _) = self.batches.get(usize::try_from(number - self.first_batch).ok()?)?;
+                let (batch, _) = self.batches.get(number.wrapping_sub(self.first_batch) as usize)?;
                 let row = batch.rows.get(*row_idx as usize)?;
                 let values = places.unwrap_or_default().iter().map(|place| row.get(*place).clone()).collect();
                 Some((0, Row { ts: held.ts, values }))
@@ -247,8 +250,7 @@ impl Watermark {
 
     fn hold_again(&mut self, rows: Vec<(usize, Row)>, places: Option<&[usize]>) {
         let Some(places) = places else {
-            self.held =
-                rows.into_iter().map(|(input, row)| Held { ts: row.ts, row: HeldRow::Own(input, row) }).collect();
+            self.held = rows.into_iter().map(|own| Held { ts: own.1.ts, row: HeldRow::Own(Box::new(own)) }).collect();
             return;
         };
         let n_slots = places.iter().max().map_or(0, |last| last + 1);
