@@ -247,8 +247,8 @@ impl StateIo {
 
     /// An object.
     pub fn object(&mut self, object: &mut Object) {
-        let n_members = self.count(object.len());
         if self.is_reader() {
+            let n_members = self.count(0);
             *object = Object::default();
             for _ in 0..n_members {
                 let (mut name, mut value) = (SmolStr::default(), Value::Null);

@@ -208,7 +208,7 @@ impl Runner<'_> {
         assert!(io.is_complete(), "the state can be read back");
         self.chain = Chain::new(self.plan, self.slots);
         let restored = self.chain.restore(&state);
-        assert!(restored.lost.is_empty() && restored.fresh.is_empty(), "{restored:?}");
+        assert!(restored.lost.is_empty() && restored.fresh.is_empty(), "{restored:?}: {}", self.case.sql);
     }
 
     fn tick(&mut self, time: Timestamp) {
