@@ -114,7 +114,7 @@ impl JsonSchema for Sink {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RuleOptions {
-    /// Log this rule in detail. Default false.
+    /// Log this rule in detail. Taken for rules that have it; without effect, since logs are set for the whole process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
     /// Rows carry their own time: the TIMESTAMP column of their stream. Default false: a row's time is its arrival.
@@ -159,7 +159,8 @@ pub struct RuleOptions {
     /// Metadata of the source goes to the sinks with each row. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_meta_to_sink: Option<bool>,
-    /// Parallel workers for decoding and encoding. Default 1.
+    /// Parallel workers for decoding and encoding. Taken for rules that have it; without effect, since the stages of a rule run
+    /// side by side by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: Option<i32>,

@@ -57,11 +57,17 @@ pub fn check(definitions: &Definitions, registry: &Registry) -> Vec<Diagnostic> 
     checker.found
 }
 
-/// Rule options that this runtime does not act on yet, with what it says of them. The one place where they are listed.
-pub fn unsupported(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
-    let asked = [("debug", options.debug == Some(true)), ("concurrency", options.concurrency.is_some_and(|n| n > 1))];
-    let message = "not supported yet; remove it to run without";
-    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, message)).collect()
+/// Rule options that are understood and change nothing, with what is said of them. The one place where they are listed.
+pub fn without_effect(options: &RuleOptions) -> Vec<(&'static str, &'static str)> {
+    let asked = [
+        (options.debug == Some(true), "debug", "has no effect here: what is logged is set for the whole process"),
+        (
+            options.concurrency.is_some_and(|n| n > 1),
+            "concurrency",
+            "has no effect here: a rule's rows stay in order, and its stages run side by side by themselves",
+        ),
+    ];
+    asked.into_iter().filter(|(asked, ..)| *asked).map(|(_, name, message)| (name, message)).collect()
 }
 
 /// Checks definitions one by one, where each needs a verdict of its own: for the operator and its webhook.

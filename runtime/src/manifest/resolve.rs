@@ -39,7 +39,7 @@ pub(super) fn resolve(documents: Vec<Document>, secrets: &Secrets, manifests: &m
     // Their defaults are needed by the rules.
     for document in documents.iter().filter(|document| document.kind == Kind::Runtime) {
         if let Some(spec) = spec::<RuntimeSpec>(document, &mut manifests.diagnostics) {
-            refuse_unsupported(document, spec.options.as_ref(), &mut manifests.diagnostics);
+            warn_of_options(document, spec.options.as_ref(), &mut manifests.diagnostics);
             manifests.runtimes.insert(document.name.clone(), spec);
         }
     }
@@ -165,7 +165,7 @@ impl Resolver<'_> {
         }
         let runtime = spec.runtime.as_deref().unwrap_or(sluice_crds::DEFAULT_RUNTIME);
         let own = spec.options.unwrap_or_default();
-        refuse_unsupported(self.document, Some(&own), &mut self.problems);
+        warn_of_options(self.document, Some(&own), &mut self.problems);
         let defaults = runtimes.get(runtime).and_then(|runtime| runtime.options.clone()).unwrap_or_default();
         let late_sink =
             own.late_sink.clone().or(defaults.late_sink.clone()).map(|sink| self.side_sink(sink, &origin, "lateSink"));
@@ -359,10 +359,11 @@ fn restart(
     }
 }
 
-/// Says of each option that is not acted on yet that it is not.
-fn refuse_unsupported(document: &Document, options: Option<&sluice_crds::RuleOptions>, problems: &mut Vec<Diagnostic>) {
-    for (path, message) in options.map(check::unsupported).unwrap_or_default() {
-        problems.push(document.problem(&format!("spec.options.{path}"), message));
+/// Says of each option that changes nothing that it does not.
+fn warn_of_options(document: &Document, options: Option<&sluice_crds::RuleOptions>, problems: &mut Vec<Diagnostic>) {
+    for (path, message) in options.map(check::without_effect).unwrap_or_default() {
+        let problem = document.problem(&format!("spec.options.{path}"), message);
+        problems.push(problem.with_severity(Severity::Warning));
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) struct Work {
     pub(super) tables: Vec<VecDeque<Row>>,
     ended: Vec<bool>,
     flushed: bool,
-    /// Empty between two batches; kept for its room.
+    /// Places of rows in the batch at hand; kept for its room.
     selected: Vec<u32>,
 }
 
@@ -423,9 +423,11 @@ impl<'a> Flow<'a> {
             Some(filter) if filter.select(rows, self.selected) => {
                 self.run.layout.places = Some(place.gather);
                 self.run.out.reserve(self.selected.len());
-                for row_idx in std::mem::take(self.selected).drain(..) {
-                    self.project(&rows[row_idx as usize], rows[row_idx as usize].ts);
+                let selected = std::mem::take(self.selected);
+                for row in selected.iter().map(|row_idx| &rows[*row_idx as usize]) {
+                    self.project(row, row.ts);
                 }
+                *self.selected = selected;
                 self.run.layout.places = None;
             }
             _ => rows.iter().for_each(|row| self.row_in_place(row, row.ts, place)),
