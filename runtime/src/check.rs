@@ -357,15 +357,7 @@ pub fn assume_sources(select: &Select, catalog: &mut Catalog) -> Vec<SqlError> {
         let known = catalog.sources.keys().map(|name| name.as_str());
         let error = SqlError::new(name.span, format!("there is no stream or table \"{}\"", name.name));
         unknown.push(error.with_suggestion(&name.name, known));
-        let source = SourceDef {
-            kind,
-            fields: Vec::new(),
-            timestamp: None,
-            timestamp_format: None,
-            strict: false,
-            implied: Vec::new(),
-        };
-        catalog.sources.insert(name.name.clone(), source);
+        catalog.sources.insert(name.name.clone(), SourceDef { kind, ..SourceDef::default() });
     }
     unknown
 }

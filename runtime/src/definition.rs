@@ -81,14 +81,8 @@ impl Definitions {
             (def.name.as_str().into(), source)
         });
         let tables = self.tables.iter().map(|def| {
-            let source = SourceDef {
-                kind: SourceKind::LookupTable,
-                fields: def.fields.clone(),
-                timestamp: None,
-                timestamp_format: None,
-                strict: false,
-                implied: Vec::new(),
-            };
+            let source =
+                SourceDef { kind: SourceKind::LookupTable, fields: def.fields.clone(), ..SourceDef::default() };
             (def.name.as_str().into(), source)
         });
         Catalog { sources: streams.chain(tables).collect() }

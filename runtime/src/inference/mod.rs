@@ -79,23 +79,13 @@ fn refuse(functions: &mut Registry) {
 
 #[cfg(test)]
 mod flavours {
-    use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind, plan_rule};
+    use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, plan_rule};
 
     use super::*;
 
     fn message(functions: &Registry, call: &str) -> String {
         let mut catalog = Catalog::default();
-        catalog.sources.insert(
-            "s".into(),
-            SourceDef {
-                kind: SourceKind::Stream,
-                fields: Vec::new(),
-                timestamp: None,
-                timestamp_format: None,
-                strict: false,
-                implied: Vec::new(),
-            },
-        );
+        catalog.sources.insert("s".into(), SourceDef::default());
         let planned = plan_rule(&format!("SELECT {call} AS x FROM s"), &catalog, functions, &RuleOptions::default());
         planned.err().map(|errors| errors.errors[0].message.clone()).unwrap_or_default()
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use sluice_sql::expr::{EvalContext, Report, RuleContext};
 use sluice_sql::function::{Body, Registry, reference};
 use sluice_sql::operators::Chain;
-use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, SourceKind, plan_rule};
+use sluice_sql::plan::{Catalog, RuleOptions, SourceDef, plan_rule};
 use sluice_sql::value::json;
 use sluice_sql::{Batch, Row, Type, Value};
 
@@ -468,17 +468,7 @@ fn calls_are_checked_when_a_rule_is_planned() {
 
 fn catalog(implied: Vec<(smol_str::SmolStr, Type)>) -> Catalog {
     let mut catalog = Catalog::default();
-    catalog.sources.insert(
-        "s".into(),
-        SourceDef {
-            kind: SourceKind::Stream,
-            fields: Vec::new(),
-            timestamp: None,
-            timestamp_format: None,
-            strict: false,
-            implied,
-        },
-    );
+    catalog.sources.insert("s".into(), SourceDef { implied, ..SourceDef::default() });
     catalog
 }
 

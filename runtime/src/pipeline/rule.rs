@@ -205,6 +205,8 @@ pub struct RuleTask {
     /// Per lookup, the batches that wait for its answers.
     in_flight: Vec<FuturesOrdered<BoxFuture<'static, Answered>>>,
     n_in_flight: usize,
+    /// Rows in those batches.
+    n_asking: u64,
     moving: VecDeque<Moving>,
     /// Empty between two steps; kept for its room.
     out: Vec<Batch>,
@@ -290,6 +292,7 @@ impl RuleTask {
             durable,
             in_flight,
             n_in_flight: 0,
+            n_asking: 0,
             moving: VecDeque::new(),
             out: Vec::new(),
             n_pushing: 0,
@@ -479,7 +482,7 @@ impl RuleTask {
         }
         let in_channels: u64 = self.inputs.drain_rows();
         let moving: usize = self.moving.iter().map(|moving| moving.batch.rows.len()).sum();
-        let left_over = in_channels + moving as u64 + self.n_pushing + self.n_emitting;
+        let left_over = in_channels + moving as u64 + self.n_asking + self.n_pushing + self.n_emitting;
         self.metrics.dropped.add(DropReason::Shutdown, left_over);
     }
 
@@ -521,6 +524,7 @@ impl RuleTask {
 
     fn join(&mut self, answered: Answered) {
         let Answered { lookup_idx, batch, request, answers, arrived, cause } = answered;
+        self.n_asking -= batch.rows.len() as u64;
         let is_dropped = |key: &Option<u32>| {
             let answer = key.and_then(|key_idx| answers.get(key_idx as usize));
             matches!(answer, Some(LookupAnswer::Drop))
@@ -598,6 +602,7 @@ impl RuleTask {
             let request = self.call(|chain, ctx, _| chain.lookup_keys(lookup_idx, &batch, ctx));
             let Some(in_flight) = self.in_flight.get_mut(lookup_idx) else { continue };
             self.n_in_flight += 1;
+            self.n_asking += batch.rows.len() as u64;
             in_flight.push_back(Box::pin(async move {
                 let answers = if request.keys.is_empty() { Vec::new() } else { driver.answer(&request.keys).await };
                 Answered { lookup_idx, batch, request, answers, arrived, cause }

@@ -169,7 +169,9 @@ impl Source for MqttSource {
     }
 
     async fn close(&mut self) {
-        self.connected = None;
+        if let Some((subscription, _)) = self.connected.take() {
+            subscription.give_up(self.unacked.drain(..).flat_map(|(_, deliveries)| deliveries));
+        }
     }
 }
 

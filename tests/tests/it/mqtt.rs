@@ -293,6 +293,34 @@ async fn subscribes_again_without_a_session_after_every_drop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_leaves_with_messages_does_not_hold_up_the_others() {
+    let broker = Mosquitto::start().await.unwrap();
+    let client = MqttClient::connect(broker.port());
+    for version in ["3.1.1", "5"] {
+        let process = Process::new();
+        let options = json!({"server": broker.url(), "protocolVersion": version, "qos": 1});
+        let (mut taken, left) =
+            (process.subscribe("taken", options.clone()).await, process.subscribe("left", options.clone()).await);
+        let mut stays = process.subscribe("stays", options).await;
+        for source in [&taken, &left, &stays] {
+            source.connected().await;
+        }
+        client.publish("stays", "0").await.unwrap();
+        assert_eq!(stays.read(1).await, ["0"]);
+        // Twice as many as the broker sends without hearing back; some are taken, and not acknowledged either.
+        for _ in 0..20 {
+            client.publish("taken", "x").await.unwrap();
+            client.publish("left", "x").await.unwrap();
+        }
+        assert!(!taken.next().await.0.is_empty());
+        taken.source.close().await;
+        drop(left);
+        client.publish("stays", "1").await.unwrap();
+        assert_eq!(stays.read(1).await, ["1"], "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again() {
     let broker = Mosquitto::shared().await;
     for (version, qos) in [("3.1.1", 1), ("3.1.1", 2), ("5", 1), ("5", 2)] {

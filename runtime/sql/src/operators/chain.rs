@@ -260,19 +260,20 @@ impl Chain {
         let only_projects = is_last && self.stages.tail.only_projects() && self.stages.tail.order_by.is_empty();
         let mut joined = Vec::new();
         let mut group = |end: usize, window: Option<WindowRange>, flow: &mut Flow<'_>| {
-            let before = flow.run.out.n_rows();
-            while row_idx < end {
-                let Some((row, key)) = rows.next() else { break };
-                row_idx += 1;
-                let answer = key.and_then(|key| answers.get(key as usize));
-                if only_projects {
+            let rows = rows.by_ref().take(end.saturating_sub(std::mem::replace(&mut row_idx, end)));
+            let answered = rows.map(|(row, key)| (row, key.and_then(|key| answers.get(key as usize))));
+            if only_projects {
+                let before = flow.run.out.n_rows();
+                for (row, answer) in answered {
                     lookup::project_joined(stage, row, answer, window, &mut flow.run);
-                } else {
-                    lookup::join_row(stage, row, answer, &mut flow.run, &mut joined);
                 }
+                if flow.run.out.n_rows() > before {
+                    flow.run.out.close(window);
+                }
+                return;
             }
-            if flow.run.out.n_rows() > before {
-                flow.run.out.close(window);
+            for (row, answer) in answered {
+                lookup::join_row(stage, row, answer, &mut flow.run, &mut joined);
             }
             if let Some(filter) = &stage.filter {
                 joined.retain(|row| flow.run.test(filter, row));

@@ -37,8 +37,8 @@ pub struct Catalog {
     pub sources: IndexMap<SmolStr, SourceDef>,
 }
 
-/// What the planner knows of a stream or table.
-#[derive(Clone, Debug)]
+/// What the planner knows of a stream or table. By default, a stream without declared columns.
+#[derive(Clone, Debug, Default)]
 pub struct SourceDef {
     /// Stream, scan table or lookup table.
     pub kind: SourceKind,
@@ -55,9 +55,10 @@ pub struct SourceDef {
 }
 
 /// Kinds of source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceKind {
     /// Unbounded; its rows trigger evaluation.
+    #[default]
     Stream,
     /// A table that keeps its last `retain` rows and is joined as it stands.
     ScanTable {

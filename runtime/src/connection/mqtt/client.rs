@@ -224,6 +224,14 @@ impl Subscription {
     pub fn ack(&self, deliveries: impl IntoIterator<Item = Arc<Delivery>>) {
         self.client.shared.ack(deliveries);
     }
+
+    /// These messages will not be safe any more. As with those that were not taken, without a session the broker is not kept
+    /// waiting for them.
+    pub fn give_up(&self, deliveries: impl IntoIterator<Item = Arc<Delivery>>) {
+        if self.client.settings.clean {
+            self.ack(deliveries);
+        }
+    }
 }
 
 impl Drop for Subscription {
@@ -310,7 +318,7 @@ impl ClientTask {
                 todo.subscribe = self.session.add(stream);
             }
             Command::Unsubscribe(id) => {
-                let gone = self.session.remove(id);
+                let gone = self.session.remove(id, self.settings.clean);
                 // The broker keeps the subscriptions of a session for the next time.
                 if self.settings.clean {
                     todo.unsubscribe = gone;

@@ -153,6 +153,16 @@ impl Inbox {
         }
     }
 
+    /// Nobody takes what is there any more. Without a session (`clean`) it is acknowledged: the broker would not send it again, and
+    /// sends nothing new to the other streams while it waits for too many.
+    pub fn close(&self, clean: bool) {
+        // Frees its share of the limits.
+        let messages = self.try_take().ok().flatten().unwrap_or_default();
+        if clean {
+            self.shared.ack(messages.into_iter().filter_map(|message| message.delivery));
+        }
+    }
+
     /// What is there.
     pub fn try_take(&self) -> Result<Option<Vec<Message>>, ConnectorError> {
         let mut state = self.state();

@@ -121,11 +121,10 @@ impl Session {
     }
 
     /// Removes a stream and returns the filters that nobody wants any more.
-    pub fn remove(&mut self, id: u64) -> Vec<String> {
+    pub fn remove(&mut self, id: u64, clean: bool) -> Vec<String> {
         let Some(place) = self.streams.iter().position(|stream| stream.id == id) else { return Vec::new() };
         let stream = self.streams.remove(place);
-        // Frees its share of the limits.
-        let _ = stream.inbox.try_take();
+        stream.inbox.close(clean);
         self.topic.clear();
         let mut gone = Vec::new();
         for Filter { text, .. } in stream.filters {
@@ -300,10 +299,10 @@ mod tests {
         let mut session = Session::default();
         assert_eq!(session.add(stream(1, &["a", "b"])), ["a", "b"]);
         assert_eq!(session.add(stream(2, &["b"])), ["b"]);
-        assert_eq!(session.remove(1), ["a"]);
-        assert_eq!(session.remove(1), [""; 0]);
+        assert_eq!(session.remove(1, true), ["a"]);
+        assert_eq!(session.remove(1, true), [""; 0]);
         assert_eq!(counts(&mut session, vec![publish("b", &[]), publish("a", &[])]), [1]);
-        assert_eq!(session.remove(2), ["b"]);
+        assert_eq!(session.remove(2, true), ["b"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tables of texts and the trees that they become.
 
 use crate::function::Registry;
-use crate::plan::{Catalog, RuleOptions, SourceDef, SourceKind, plan_rule};
+use crate::plan::{Catalog, RuleOptions, SourceDef, plan_rule};
 use crate::sql::ast::*;
 use crate::sql::{Span, parse_statement, parse_statements};
 
@@ -319,15 +319,7 @@ fn long_inputs_are_linear_and_deep_ones_are_refused() {
 #[test]
 fn the_highest_trees_can_be_planned() {
     let mut catalog = Catalog::default();
-    let source = SourceDef {
-        kind: SourceKind::Stream,
-        fields: Vec::new(),
-        timestamp: None,
-        timestamp_format: None,
-        strict: false,
-        implied: Vec::new(),
-    };
-    catalog.sources.insert("s".into(), source);
+    catalog.sources.insert("s".into(), SourceDef::default());
     let highest = [
         format!("SELECT a{} AS x FROM s", " + a".repeat(99)),
         format!("SELECT a FROM s WHERE a{}", " OR a = 1".repeat(98)),
