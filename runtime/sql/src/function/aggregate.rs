@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use hashbrown::HashSet;
 
 use super::define::{arg, array_value, bool, ex, expected, gives, object_value};
-use super::{Accumulator, EvalError, Function, NullPolicy, Param};
+use super::{Accumulators, EvalError, Function, NullPolicy, Param};
 use crate::expr::sort_order;
 use crate::value::coerce;
 use crate::value::state::StateIo;
@@ -16,14 +16,14 @@ use crate::value::{Object, Value};
 pub(super) fn functions() -> Vec<Function> {
     const NUMBERS: &str = "{\"a\":1}\n{\"a\":2.5}\n{\"a\":null}";
     vec![
-        Function::aggregate("count", &[Param::Any], gives::int, || Box::<Count>::default())
+        Function::aggregate("count", &[Param::Any], gives::int, PerGroup::<Count>::boxed)
             .star()
             .null(NullPolicy::Zero)
             .docs(
                 "The number of values that are not null; `count(*)` counts rows.",
                 &[ex!("count(a)", NUMBERS, "2"), ex!("count(*)", NUMBERS, "3")],
             ),
-        Function::aggregate("sum", &[Param::Number], gives::number, || Box::<Sum>::default()).floats().docs(
+        Function::aggregate("sum", &[Param::Number], gives::number, PerGroup::<Sum>::boxed).floats().docs(
             "The sum of the values that are not null: a `bigint` if all are, else a `float`. Integers wrap.",
             &[
                 ex!("sum(a)", NUMBERS, "3.5"),
@@ -31,29 +31,29 @@ pub(super) fn functions() -> Vec<Function> {
                 ex!("sum(a)", "{\"a\":\"x\"}", "error"),
             ],
         ),
-        Function::aggregate("avg", &[Param::Number], gives::number, || Box::<Average>::default()).floats().docs(
+        Function::aggregate("avg", &[Param::Number], gives::number, PerGroup::<Average>::boxed).floats().docs(
             "The mean of the values that are not null. Over a `bigint` column it is a `bigint`, its fraction cut off; \
              over everything else a `float`.",
             &[ex!("avg(a)", NUMBERS, "1.75")],
         ),
-        Function::aggregate("max", &[Param::Any], gives::first, || Box::new(Extreme::new(Ordering::Greater))).docs(
+        Function::aggregate("max", &[Param::Any], gives::first, || PerGroup::like(Extreme::new(Ordering::Greater))).docs(
             "The largest value that is not null. Numbers compare as numbers, strings byte by byte.",
             &[ex!("max(a)", NUMBERS, "2.5"), ex!("max(a)", "{\"a\":\"b\"}\n{\"a\":\"a\"}", "\"b\"")],
         ),
-        Function::aggregate("min", &[Param::Any], gives::first, || Box::new(Extreme::new(Ordering::Less))).docs(
+        Function::aggregate("min", &[Param::Any], gives::first, || PerGroup::like(Extreme::new(Ordering::Less))).docs(
             "The smallest value that is not null. Numbers compare as numbers, strings byte by byte.",
             &[ex!("min(a)", NUMBERS, "1"), ex!("min(a)", "{\"a\":true}", "error")],
         ),
-        Function::aggregate("collect", &[Param::Any], gives::array_of_first, || Box::<Collect>::default()).star().docs(
+        Function::aggregate("collect", &[Param::Any], gives::array_of_first, PerGroup::<Collect>::boxed).star().docs(
             "All values in order of arrival, nulls too; `collect(*)` collects whole rows.",
             &[ex!("collect(a)", NUMBERS, "[1,2.5,null]"), ex!("collect(*)", "{\"a\":1}", "[{\"a\":1}]")],
         ),
-        Function::aggregate("merge_agg", &[Param::Any], gives::object, || Box::<Merge>::default()).star().docs(
+        Function::aggregate("merge_agg", &[Param::Any], gives::object, PerGroup::<Merge>::boxed).star().docs(
             "One object with the members of all objects; of members with the same name the last one stays. What is no \
              object is skipped.",
             &[ex!("merge_agg(a)", "{\"a\":{\"x\":1,\"y\":1}}\n{\"a\":3}\n{\"a\":{\"x\":2}}", "{\"x\":2,\"y\":1}")],
         ),
-        Function::aggregate("deduplicate", &[Param::Any, Param::Bool], gives::any, || Box::<Deduplicate>::default())
+        Function::aggregate("deduplicate", &[Param::Any, Param::Bool], gives::any, PerGroup::<Deduplicate>::boxed)
             .with_row()
             .docs(
                 "With `true` the whole rows, of those with the same value the first. With `false` the last row if its \
@@ -64,7 +64,7 @@ pub(super) fn functions() -> Vec<Function> {
                     ex!("deduplicate(a, false)", "{\"a\":1}\n{\"a\":1}", "null"),
                 ],
             ),
-        Function::aggregate("last_value", &[Param::Any, Param::Bool], gives::first, || Box::<Last>::default())
+        Function::aggregate("last_value", &[Param::Any, Param::Bool], gives::first, PerGroup::<Last>::boxed)
             .star()
             .docs(
                 "The last value; with `true` the last one that is not null.",
@@ -73,8 +73,7 @@ pub(super) fn functions() -> Vec<Function> {
     ]
 }
 
-/// An accumulator without the parts that are alike for all: what it does with one row, with a later one of its kind, and in the
-/// end.
+/// What an aggregate keeps of one group: what it does with one row, with what a later one of its kind has seen, and in the end.
 pub(super) trait Fold: Clone + Send + 'static {
     /// Takes one row's arguments.
     fn add(&mut self, args: &[Value]) -> Result<(), EvalError>;
@@ -86,29 +85,56 @@ pub(super) trait Fold: Clone + Send + 'static {
     fn state(&mut self, io: &mut StateIo);
 }
 
-impl<F: Fold> Accumulator for F {
-    #[inline]
-    fn update(&mut self, args: &[Value]) -> Result<(), EvalError> {
-        self.add(args)
+/// One fold per group.
+#[derive(Clone)]
+pub(super) struct PerGroup<F> {
+    /// What a group begins with.
+    empty: F,
+    groups: Vec<F>,
+}
+
+impl<F: Fold> PerGroup<F> {
+    /// No groups yet; each begins with a copy.
+    pub fn like(empty: F) -> Box<dyn Accumulators> {
+        Box::new(PerGroup { empty, groups: Vec::new() })
     }
 
-    fn merge(&mut self, later: &dyn Accumulator) -> Result<bool, EvalError> {
-        match later.as_any().downcast_ref::<F>() {
-            Some(later) => self.join(later),
+    /// No groups yet; each begins with the default.
+    pub fn boxed() -> Box<dyn Accumulators>
+    where
+        F: Default,
+    {
+        Self::like(F::default())
+    }
+}
+
+impl<F: Fold> Accumulators for PerGroup<F> {
+    fn push(&mut self) {
+        self.groups.push(self.empty.clone());
+    }
+
+    #[inline]
+    fn update(&mut self, group: usize, args: &[Value]) -> Result<(), EvalError> {
+        self.groups[group].add(args)
+    }
+
+    fn merge(&mut self, group: usize, later: &dyn Accumulators, later_group: usize) -> Result<bool, EvalError> {
+        match later.as_any().downcast_ref::<Self>() {
+            Some(later) => self.groups[group].join(&later.groups[later_group]),
             None => Ok(false),
         }
     }
 
-    fn result(&self) -> Result<Value, EvalError> {
-        self.value()
+    fn result(&self, group: usize) -> Result<Value, EvalError> {
+        self.groups[group].value()
     }
 
-    fn boxed_clone(&self) -> Box<dyn Accumulator> {
+    fn boxed_clone(&self) -> Box<dyn Accumulators> {
         Box::new(self.clone())
     }
 
-    fn state(&mut self, io: &mut StateIo) {
-        Fold::state(self, io);
+    fn state(&mut self, group: usize, io: &mut StateIo) {
+        self.groups[group].state(io);
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -218,7 +244,7 @@ impl Fold for Average {
     }
 
     fn state(&mut self, io: &mut StateIo) {
-        Fold::state(&mut self.0, io);
+        self.0.state(io);
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{
-    Accumulator, Arity, Body, EvalError, Example, Function, LiteralCheck, NullPolicy, Numbers, Param, ScalarFn,
+    Accumulators, Arity, Body, EvalError, Example, Function, LiteralCheck, NullPolicy, Numbers, Param, ScalarFn,
     Volatility,
 };
 use crate::value::coerce::{self, Strictness};
@@ -40,7 +40,7 @@ impl Function {
         name: &'static str,
         params: &'static [Param],
         returns: fn(&[Type]) -> Type,
-        new: fn() -> Box<dyn Accumulator>,
+        new: fn() -> Box<dyn Accumulators>,
     ) -> Self {
         Self::new(name, params, returns, Body::Aggregate(new)).null(NullPolicy::Null)
     }

@@ -1,6 +1,6 @@
 //! Functions that elsewhere come as plugins.
 
-use super::aggregate::Fold;
+use super::aggregate::{Fold, PerGroup};
 use super::define::{arg, ex, gives, string};
 use super::{Body, EvalError, Function, Param, StatefulFunction};
 use crate::expr::EvalContext;
@@ -13,7 +13,7 @@ pub(super) fn functions() -> Vec<Function> {
     vec![
         Function::scalar("echo", &[Any], gives::first, |args, _| Ok(arg(args, 0).clone()))
             .docs("The value itself.", &[ex!("echo(a)", r#"{"a":1}"#, "1")]),
-        Function::aggregate("countplusone", &[Any], gives::int, || Box::<CountPlusOne>::default())
+        Function::aggregate("countplusone", &[Any], gives::int, PerGroup::<CountPlusOne>::boxed)
             .docs("The number of rows, and one more.", &[ex!("countPlusOne(a)", "{\"a\":1}\n{}", "3")]),
         Function::new(
             "accumulatewordcount",

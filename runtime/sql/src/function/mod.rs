@@ -170,7 +170,7 @@ pub enum Body {
     /// ([`crate::plan::RulePlan::is_slow`]).
     External(Arc<dyn ExternalFunction>),
     /// One value per group.
-    Aggregate(fn() -> Box<dyn Accumulator>),
+    Aggregate(fn() -> Box<dyn Accumulators>),
     /// One value per row from the rows so far, per call site and partition.
     Analytic(fn() -> Box<dyn AnalyticFunction>),
     /// Several columns from one row (`changed_cols`): an object whose members become columns.
@@ -239,19 +239,21 @@ pub trait ExternalFunction: Send + Sync {
     fn start(&self) -> Box<dyn StatefulFunction>;
 }
 
-/// Collects the values of a group.
-pub trait Accumulator: Send {
-    /// Takes one row's arguments. `*` comes as one object.
-    fn update(&mut self, args: &[Value]) -> Result<(), EvalError>;
-    /// Takes over what another accumulator of the same call has seen, later rows: panes of hopping windows are merged so.
-    /// Returns false if this accumulator can't; rows are then replayed.
-    fn merge(&mut self, later: &dyn Accumulator) -> Result<bool, EvalError>;
-    /// The group's value. Does not consume: a pane may be read by several windows.
-    fn result(&self) -> Result<Value, EvalError>;
+/// Collects the values of groups, which are numbered from 0. One instance per call and set of groups.
+pub trait Accumulators: Send {
+    /// There is one group more.
+    fn push(&mut self);
+    /// Takes the arguments of one row of a group. `*` comes as one object.
+    fn update(&mut self, group: usize, args: &[Value]) -> Result<(), EvalError>;
+    /// Takes over what another instance for the same call has seen of a group, later rows: panes of hopping windows are merged
+    /// so. Returns false if it can't; rows are then replayed.
+    fn merge(&mut self, group: usize, later: &dyn Accumulators, later_group: usize) -> Result<bool, EvalError>;
+    /// A group's value. Does not consume: a pane may be read by several windows.
+    fn result(&self, group: usize) -> Result<Value, EvalError>;
     /// A copy with the same content.
-    fn boxed_clone(&self) -> Box<dyn Accumulator>;
-    /// Writes or reads everything that it has seen.
-    fn state(&mut self, io: &mut StateIo);
+    fn boxed_clone(&self) -> Box<dyn Accumulators>;
+    /// Writes or reads everything that it has seen of a group.
+    fn state(&mut self, group: usize, io: &mut StateIo);
     /// For `merge` to reach the other one's fields.
     fn as_any(&self) -> &dyn std::any::Any;
 }

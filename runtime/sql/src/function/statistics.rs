@@ -1,6 +1,6 @@
 //! Aggregates that look at how values spread: deviation, variance, percentiles, median.
 
-use super::aggregate::Fold;
+use super::aggregate::{Fold, PerGroup};
 use super::define::{arg, ex, expected, gives};
 use super::{EvalError, Function, Param};
 use crate::value::Value;
@@ -13,34 +13,34 @@ pub(super) fn functions() -> Vec<Function> {
     const THREE: &str = "{\"a\":100}\n{\"a\":150}\n{\"a\":200}";
     use Param::Number;
     vec![
-        Function::aggregate("stddev", &[Number], gives::float, || Box::new(Spread::new(false, true))).docs(
+        Function::aggregate("stddev", &[Number], gives::float, || PerGroup::like(Spread::new(false, true))).docs(
             "The population standard deviation of the values that are not null.",
             &[ex!("stddev(a)", SPREAD, "3.082207001484488")],
         ),
-        Function::aggregate("stddevs", &[Number], gives::float, || Box::new(Spread::new(true, true))).docs(
+        Function::aggregate("stddevs", &[Number], gives::float, || PerGroup::like(Spread::new(true, true))).docs(
             "The sample standard deviation of the values that are not null; null for fewer than two.",
             &[ex!("stddevs(a)", SPREAD, "3.559026084010437"), ex!("stddevs(a)", "{\"a\":1}", "null")],
         ),
-        Function::aggregate("var", &[Number], gives::float, || Box::new(Spread::new(false, false)))
+        Function::aggregate("var", &[Number], gives::float, || PerGroup::like(Spread::new(false, false)))
             .docs("The population variance of the values that are not null.", &[ex!("var(a)", SPREAD, "9.5")]),
-        Function::aggregate("vars", &[Number], gives::float, || Box::new(Spread::new(true, false))).docs(
+        Function::aggregate("vars", &[Number], gives::float, || PerGroup::like(Spread::new(true, false))).docs(
             "The sample variance of the values that are not null; null for fewer than two.",
             &[ex!("vars(a)", SPREAD, "12.666666666666666")],
         ),
         Function::aggregate("percentile_cont", &[Number, Number], gives::float, || {
-            Box::new(Percentile::new(continuous))
+            PerGroup::like(Percentile::new(continuous))
         })
         .docs(
             "The percentile `p`, 0 < p <= 1: the value at rank p * n, or the mean of the two around it if that is \
              between two ranks.",
             &[ex!("percentile_cont(a, 0.5)", THREE, "125"), ex!("percentile_cont(a, 1)", THREE, "200")],
         ),
-        Function::aggregate("percentile_disc", &[Number, Number], gives::float, || Box::new(Percentile::new(discrete)))
+        Function::aggregate("percentile_disc", &[Number, Number], gives::float, || PerGroup::like(Percentile::new(discrete)))
             .docs(
                 "The percentile `p`, 0 <= p <= 1, by nearest rank: always one of the values.",
                 &[ex!("percentile_disc(a, 0.5)", THREE, "150"), ex!("percentile_disc(a, 2)", THREE, "error")],
             ),
-        Function::aggregate("median", &[Number], gives::number, || Box::<Median>::default()).floats().docs(
+        Function::aggregate("median", &[Number], gives::number, PerGroup::<Median>::boxed).floats().docs(
             "The middle value, or the mean of the two in the middle. The first value must not be null; nulls behind it are \
              left out, but are errors among whole numbers of a `bigint` column.",
             &[

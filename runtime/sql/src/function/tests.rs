@@ -140,19 +140,24 @@ fn run(call: &str, rows: &[Value]) -> Vec<Result<Value, EvalError>> {
             }
         }
         Body::Aggregate(new) => {
-            let mut whole = new();
-            let outcome = rows.iter().try_for_each(|row| whole.update(&args_of(row).1));
-            results.push(outcome.and_then(|()| whole.result()));
+            let group = || {
+                let mut group = new();
+                group.push();
+                group
+            };
+            let mut whole = group();
+            let outcome = rows.iter().try_for_each(|row| whole.update(0, &args_of(row).1));
+            results.push(outcome.and_then(|()| whole.result(0)));
             // In two panes it must be the same.
             if results.iter().all(Result::is_ok) {
-                let (mut earlier, mut later) = (new(), new());
+                let (mut earlier, mut later) = (group(), group());
                 let (first, second) = rows.split_at(rows.len() / 2);
-                first.iter().for_each(|row| earlier.update(&args_of(row).1).unwrap());
-                second.iter().for_each(|row| later.update(&args_of(row).1).unwrap());
+                first.iter().for_each(|row| earlier.update(0, &args_of(row).1).unwrap());
+                second.iter().for_each(|row| later.update(0, &args_of(row).1).unwrap());
                 let mut merged = earlier.boxed_clone();
-                if !first.is_empty() && merged.merge(&*later).unwrap() {
-                    let merged = merged.result();
-                    let whole = whole.result();
+                if !first.is_empty() && merged.merge(0, &*later, 0).unwrap() {
+                    let merged = merged.result(0);
+                    let whole = whole.result(0);
                     assert!(
                         same(merged.as_ref().ok(), whole.as_ref().ok()),
                         "{call}: {merged:?} by panes, {whole:?} in one"

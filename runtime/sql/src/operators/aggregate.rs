@@ -5,35 +5,34 @@ use hashbrown::HashTable;
 
 use super::output::Run;
 use crate::expr::{Args, Expr, Failure, Fields, Scope, eval_args, null_result, with_args};
-use crate::function::{Accumulator, Body, NullPolicy};
+use crate::function::{Accumulators, Body, NullPolicy};
 use crate::plan::stages::AggregateCall;
 use crate::value::state::StateIo;
 use crate::value::{Row, Timestamp, Value};
 use std::hash::{BuildHasher, Hasher};
 
-/// Groups in order of first appearance, found by typed key.
+/// Groups in order of first appearance, found by typed key. What each has is in columns, one entry per group: a row touches
+/// little memory, however many groups there are.
 #[derive(Clone, Default)]
 pub(super) struct Groups {
     index: HashTable<u32>,
-    groups: Vec<Group>,
+    hashes: Vec<u64>,
+    /// `n_keys` values per group.
+    keys: Vec<Value>,
+    n_keys: usize,
+    /// The slots of each group's first row, where plain columns are read.
+    firsts: Vec<Row>,
+    /// One per call, as soon as there is a group.
+    aggregates: Vec<Aggregate>,
 }
 
-/// One group.
-#[derive(Clone)]
-struct Group {
-    key: Box<[Value]>,
-    hash: u64,
-    /// The slots of the group's first row, where plain columns are read.
-    first: Row,
-    accumulators: Box<[Aggregate]>,
-}
-
-/// One aggregate of one group.
+/// One aggregate of all groups.
 struct Aggregate {
-    accumulator: Box<dyn Accumulator>,
-    /// With `DISTINCT`, the arguments seen so far.
-    seen: Option<Seen>,
-    touched: bool,
+    accumulators: Box<dyn Accumulators>,
+    /// With `DISTINCT`, the arguments that each group has seen so far.
+    seen: Option<Vec<Seen>>,
+    /// The groups that have given it something.
+    touched: Vec<bool>,
 }
 
 #[derive(Clone, Default)]
@@ -41,7 +40,8 @@ struct Seen(HashTable<Box<[Value]>>);
 
 impl Clone for Aggregate {
     fn clone(&self) -> Self {
-        Aggregate { accumulator: self.accumulator.boxed_clone(), seen: self.seen.clone(), touched: self.touched }
+        let Aggregate { accumulators, seen, touched } = self;
+        Aggregate { accumulators: accumulators.boxed_clone(), seen: seen.clone(), touched: touched.clone() }
     }
 }
 
@@ -61,7 +61,7 @@ fn same_values(a: &[Value], b: &[Value]) -> bool {
 impl Groups {
     /// True without groups.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.hashes.is_empty()
     }
 
     /// Adds a row to its group. `first` makes the row that a new group keeps.
@@ -77,91 +77,103 @@ impl Groups {
         first: impl FnOnce() -> Row,
         scope: &mut Scope<'_>,
     ) -> Result<(), Box<Failure>> {
-        let Groups { index, groups } = self;
-        let found = with_args(keys, fields, scope, |key, _| {
+        let group = with_args(keys, fields, scope, |key, _| {
             let hash = hash_values(key);
-            let is_same = |idx: &u32| groups.get(*idx as usize).is_some_and(|group| same_values(&group.key, key));
-            match index.find(hash, is_same) {
-                Some(group_idx) => Ok(*group_idx as usize),
-                None => Err((hash, Box::from(key))),
-            }
+            self.find(hash, key).unwrap_or_else(|| self.push(hash, key, first(), calls))
         })?;
-        let group_idx = found.unwrap_or_else(|(hash, key)| {
-            let group_idx = groups.len();
-            groups.push(Group { key, hash, first: first(), accumulators: calls.iter().map(Aggregate::new).collect() });
-            index.insert_unique(hash, group_idx as u32, |idx| groups[*idx as usize].hash);
-            group_idx
-        });
         let mut outcome = Ok(());
-        for (aggregate, call) in groups[group_idx].accumulators.iter_mut().zip(calls) {
-            if let Err(failure) = aggregate.update(call, fields, scope) {
+        for (aggregate, call) in self.aggregates.iter_mut().zip(calls) {
+            if let Err(failure) = aggregate.update(group, call, fields, scope) {
                 outcome = Err(failure);
             }
         }
         outcome
     }
 
+    fn key(&self, group: usize) -> &[Value] {
+        &self.keys[group * self.n_keys..][..self.n_keys]
+    }
+
+    fn find(&self, hash: u64, key: &[Value]) -> Option<usize> {
+        let found = self.index.find(hash, |group| same_values(self.key(*group as usize), key));
+        found.map(|group| *group as usize)
+    }
+
+    /// Makes a group; its number. The first one brings the aggregates with it.
+    fn push(&mut self, hash: u64, key: &[Value], first: Row, calls: &[AggregateCall]) -> usize {
+        if self.is_empty() {
+            self.n_keys = key.len();
+            self.aggregates = calls.iter().map(Aggregate::new).collect();
+        }
+        let Groups { index, hashes, keys, firsts, aggregates, .. } = self;
+        let group = hashes.len();
+        hashes.push(hash);
+        keys.extend_from_slice(key);
+        firsts.push(first);
+        aggregates.iter_mut().for_each(Aggregate::push);
+        index.insert_unique(hash, group as u32, |group| hashes[*group as usize]);
+        group
+    }
+
     /// Takes over the groups of later rows.
     pub fn merge(&mut self, later: &Groups) {
-        for group in &later.groups {
-            let Groups { index, groups } = self;
-            let found = index.find(group.hash, |idx| same_values(&groups[*idx as usize].key, &group.key)).copied();
-            let Some(group_idx) = found else {
-                let group_idx = groups.len() as u32;
-                groups.push(group.clone());
-                index.insert_unique(group.hash, group_idx, |idx| groups[*idx as usize].hash);
-                continue;
+        if self.is_empty() {
+            self.clone_from(later);
+            return;
+        }
+        for (later_group, hash) in later.hashes.iter().enumerate() {
+            let key = later.key(later_group);
+            let group = match self.find(*hash, key) {
+                Some(group) => group,
+                None => self.push(*hash, key, later.firsts[later_group].clone(), &[]),
             };
-            for (own, other) in groups[group_idx as usize].accumulators.iter_mut().zip(&group.accumulators) {
-                own.touched |= other.touched;
+            for (own, later) in self.aggregates.iter_mut().zip(&later.aggregates) {
+                own.touched[group] |= later.touched[later_group];
                 // The planner chose this way because these accumulators merge.
-                let _ = own.accumulator.merge(&*other.accumulator);
+                let _ = own.accumulators.merge(group, &*later.accumulators, later_group);
             }
         }
     }
 
     /// Writes or reads all groups.
     pub fn state(&mut self, calls: &[AggregateCall], io: &mut StateIo) {
-        let new = || Group {
-            key: Box::default(),
-            hash: 0,
-            first: Row::default(),
-            accumulators: calls.iter().map(Aggregate::new).collect(),
-        };
-        io.list(&mut self.groups, new, |io, group| {
-            io.key(&mut group.key);
-            io.row(&mut group.first);
-            group.accumulators.iter_mut().for_each(|aggregate| aggregate.state(io));
-        });
         if io.is_reader() {
-            let Groups { index, groups } = self;
-            index.clear();
-            for group in &mut *groups {
-                group.hash = hash_values(&group.key);
-            }
-            for (group_idx, group) in groups.iter().enumerate() {
-                index.insert_unique(group.hash, group_idx as u32, |idx| groups[*idx as usize].hash);
-            }
+            *self = Groups::default();
         }
+        let mut groups: Vec<usize> = (0..self.hashes.len()).collect();
+        io.list(&mut groups, usize::default, |io, group| {
+            if io.is_reader() {
+                let (mut key, mut first) = (Box::default(), Row::default());
+                io.key(&mut key);
+                io.row(&mut first);
+                if !self.is_empty() && key.len() != self.n_keys {
+                    return io.fail();
+                }
+                *group = self.push(hash_values(&key), &key, first, calls);
+            } else {
+                io.key(&mut self.key(*group).into());
+                io.row(&mut self.firsts[*group]);
+            }
+            self.aggregates.iter_mut().for_each(|aggregate| aggregate.state(*group, io));
+        });
     }
 
     /// One row per group: the first row's slots, and the aggregates in theirs; with the failure of an aggregate that has no
     /// value. `ts` becomes the rows' time.
     pub fn into_rows(self, calls: &[AggregateCall], ts: Timestamp) -> Vec<(Row, Option<Failure>)> {
-        let mut rows = Vec::with_capacity(self.groups.len());
-        for group in self.groups {
-            let Group { first: mut row, accumulators, .. } = group;
+        let Groups { firsts, aggregates, .. } = self;
+        let result_row = |(group, mut row): (usize, Row)| {
             row.ts = ts;
             let mut failure = None;
-            for (aggregate, call) in accumulators.iter().zip(calls) {
-                match aggregate.result(call) {
+            for (aggregate, call) in aggregates.iter().zip(calls) {
+                match aggregate.result(group, call) {
                     Ok(value) => set(&mut row.values, call.slot, value),
                     Err(error) => failure = Some(Failure { error, span: call.span }),
                 }
             }
-            rows.push((row, failure));
-        }
-        rows
+            (row, failure)
+        };
+        firsts.into_iter().enumerate().map(result_row).collect()
     }
 }
 
@@ -178,49 +190,64 @@ impl Aggregate {
         let Body::Aggregate(new) = call.function.body else {
             unreachable!("the planner makes aggregate calls of aggregates")
         };
-        Aggregate { accumulator: new(), seen: call.distinct.then(Seen::default), touched: false }
+        Aggregate { accumulators: new(), seen: call.distinct.then(Vec::new), touched: Vec::new() }
     }
 
-    fn update(&mut self, call: &AggregateCall, fields: Fields<'_>, scope: &mut Scope<'_>) -> Result<(), Box<Failure>> {
+    /// There is one group more.
+    fn push(&mut self) {
+        self.accumulators.push();
+        self.touched.push(false);
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen::default());
+        }
+    }
+
+    fn update(
+        &mut self,
+        group: usize,
+        call: &AggregateCall,
+        fields: Fields<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Box<Failure>> {
         if let Some(filter) = &call.filter
             && !filter.test(fields, scope)?
         {
             return Ok(());
         }
         with_args(&call.args, fields, scope, |args, _| {
-            if let Some(Seen(seen)) = &mut self.seen {
+            if let Some(Seen(seen)) = self.seen.as_mut().and_then(|seen| seen.get_mut(group)) {
                 let hash = hash_values(args);
                 if seen.find(hash, |known| same_values(known, args)).is_some() {
                     return Ok(());
                 }
                 seen.insert_unique(hash, args.into(), |known| hash_values(known));
             }
-            self.touched = true;
-            self.accumulator.update(args).map_err(|error| Box::new(Failure { error, span: call.span }))
+            self.touched[group] = true;
+            self.accumulators.update(group, args).map_err(|error| Box::new(Failure { error, span: call.span }))
         })?
     }
 
-    fn state(&mut self, io: &mut StateIo) {
-        io.bool(&mut self.touched);
-        if let Some(Seen(seen)) = &mut self.seen {
+    fn state(&mut self, group: usize, io: &mut StateIo) {
+        io.bool(&mut self.touched[group]);
+        if let Some(Seen(seen)) = self.seen.as_mut().and_then(|seen| seen.get_mut(group)) {
             let mut keys: Vec<Box<[Value]>> = seen.drain().collect();
             io.list(&mut keys, Box::default, StateIo::key);
             for key in keys {
                 seen.insert_unique(hash_values(&key), key, |known| hash_values(known));
             }
         }
-        self.accumulator.state(io);
+        self.accumulators.state(group, io);
     }
 
-    fn result(&self, call: &AggregateCall) -> Result<Value, crate::function::EvalError> {
+    fn result(&self, group: usize, call: &AggregateCall) -> Result<Value, crate::function::EvalError> {
         // Over no rows at all there is nothing to say.
-        if !self.touched && call.function.null != NullPolicy::Body {
+        if !self.touched[group] && call.function.null != NullPolicy::Body {
             return Ok(null_result(call.function.null, &[Value::Null]).unwrap_or(Value::Null));
         }
-        if !self.touched {
+        if !self.touched[group] {
             return Ok(Value::Null);
         }
-        self.accumulator.result()
+        self.accumulators.result(group)
     }
 }
 

@@ -397,7 +397,9 @@ impl<'a> Flow<'a> {
         {
             let mut fired = Vec::new();
             window.advance_to_row(ts, &mut self.run, &mut fired);
-            self.fire(fired);
+            if !fired.is_empty() {
+                self.fire(fired);
+            }
         }
         self.run.layout.places = Some(gather);
         let passes = stages.filter.as_ref().is_none_or(|filter| self.run.test_at(filter, row, ts));

@@ -139,7 +139,10 @@ fn counts_by_window(tail: &TailStage) -> bool {
 /// True if what two panes have counted can be put together.
 fn merges(call: &AggregateCall) -> bool {
     let Body::Aggregate(new) = call.function.body else { return false };
-    !call.distinct && new().merge(&*new()).is_ok_and(|merged| merged)
+    let (mut earlier, mut later) = (new(), new());
+    earlier.push();
+    later.push();
+    !call.distinct && earlier.merge(0, &*later, 0).is_ok_and(|merged| merged)
 }
 
 impl Stages {

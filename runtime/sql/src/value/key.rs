@@ -48,7 +48,10 @@ impl Value {
                 None if value.is_nan() => state.write_u8(3),
                 None => (4u8, value.to_bits()).hash(state),
             },
-            Value::String(value) => (5u8, value.as_str()).hash(state),
+            Value::String(value) => {
+                state.write(value.as_bytes());
+                state.write_u8(5);
+            }
             Value::Bytes(value) => (6u8, &value[..]).hash(state),
             Value::Datetime(value) => (7u8, value.timestamp().as_nanosecond()).hash(state),
             Value::Array(values) => {

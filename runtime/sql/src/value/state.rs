@@ -209,7 +209,7 @@ impl StateIo {
     }
 
     /// A list; `new` makes an element to read into.
-    pub fn list<T>(&mut self, values: &mut Vec<T>, new: impl Fn() -> T, each: impl Fn(&mut Self, &mut T)) {
+    pub fn list<T>(&mut self, values: &mut Vec<T>, new: impl Fn() -> T, mut each: impl FnMut(&mut Self, &mut T)) {
         let n_values = self.count(values.len());
         if self.is_reader() {
             values.clear();

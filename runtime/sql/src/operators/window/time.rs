@@ -75,6 +75,9 @@ impl TimeWindow {
 
     /// Fires what is complete before a row of this time. The first row in event time starts the boundaries.
     pub fn advance_to_row(&mut self, ts: Timestamp, run: &mut Run<'_>, fired: &mut Vec<Fired>) {
+        if self.boundary.is_some_and(|boundary| ts < boundary) {
+            return;
+        }
         if self.event_time {
             self.start(ts, run);
         }
