@@ -419,10 +419,13 @@ pub(crate) fn with_args<R>(
 ) -> Outcome<R> {
     match args {
         [] => Ok(take(&[], scope)),
-        [arg] => {
-            let value = arg.eval(fields, scope)?;
-            Ok(take(std::slice::from_ref(&*value), scope))
-        }
+        [arg] => match arg.leaf(fields) {
+            Some(value) => Ok(take(std::slice::from_ref(value), scope)),
+            None => {
+                let value = arg.eval(fields, scope)?;
+                Ok(take(std::slice::from_ref(&*value), scope))
+            }
+        },
         args => {
             let values = eval_args(args, fields, scope)?;
             Ok(take(&values, scope))

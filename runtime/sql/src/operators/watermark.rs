@@ -22,6 +22,8 @@ pub(super) struct Watermark {
     started: Option<Timestamp>,
     inputs: Vec<InputTime>,
     current: Timestamp,
+    /// Something has happened since [`advance`](Self::advance) that may move it.
+    may_move: bool,
     /// By event time, then by arrival.
     held: VecDeque<Held>,
     /// The batches that held rows are still in, with the number of them; the newest one may have none.
@@ -71,6 +73,7 @@ impl Watermark {
             started: None,
             inputs: counts.iter().map(input).collect(),
             current: Timestamp::MIN,
+            may_move: true,
             held: VecDeque::new(),
             batches: VecDeque::new(),
             first_batch: 0,
@@ -110,6 +113,7 @@ impl Watermark {
     fn sees(&mut self, input: usize, ts: Timestamp, now: Timestamp) -> bool {
         self.started.get_or_insert(now);
         if let Some(time) = self.inputs.get_mut(input) {
+            self.may_move |= ts > time.newest || time.idle != time.ended;
             time.newest = time.newest.max(ts);
             time.seen = Some(now);
             time.idle = time.ended;
@@ -160,6 +164,9 @@ impl Watermark {
 
     /// Moves the watermark on as far as the rows so far allow. The new one, if it has moved.
     pub fn advance(&mut self) -> Option<Timestamp> {
+        if !std::mem::take(&mut self.may_move) && self.held.len() <= MAX_HELD {
+            return None;
+        }
         let newest = self.inputs.iter().filter(|input| !input.idle).map(|input| input.newest).min()?;
         let mut watermark = newest.saturating_sub(self.tolerance);
         let n_over = self.held.len().saturating_sub(MAX_HELD);
@@ -181,6 +188,7 @@ impl Watermark {
     pub fn check_idle(&mut self, now: Timestamp) {
         let started = *self.started.get_or_insert(now);
         let Some(timeout) = self.idle_timeout else { return };
+        self.may_move = true;
         for input in &mut self.inputs {
             input.idle |= now.saturating_sub(input.seen.unwrap_or(started)) >= timeout;
         }
@@ -199,6 +207,7 @@ impl Watermark {
         if let Some(input) = self.inputs.get_mut(input) {
             input.idle = true;
             input.ended = true;
+            self.may_move = true;
         }
     }
 
