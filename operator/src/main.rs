@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sluice_operator::cli::{Arguments, LogFormat};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Threads: deciding is quick, and each more costs memory.
 const THREADS: usize = 2;
@@ -19,15 +20,16 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("another TLS provider is installed already".to_owned());
     }
-    let filter = match EnvFilter::try_new(&arguments.log_level) {
+    let filter: Targets = match arguments.log_level.parse() {
         Ok(filter) => filter,
         Err(error) => return fail(format!("--log-level {}: {error}", arguments.log_level)),
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match arguments.log_format {
+        LogFormat::Text => layer.with_target(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(sluice_operator::run::run(arguments)),

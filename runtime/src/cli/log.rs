@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use sluice::diagnostic::{Diagnostic, Severity};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use super::LogFormat;
 
@@ -17,12 +18,13 @@ pub struct Log {
 impl Log {
     /// Starts logging, of panics too.
     pub fn start(format: LogFormat, level: &str) -> anyhow::Result<Self> {
-        let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level {level}"))?;
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        match format {
-            LogFormat::Text => subscriber.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        }
+        let filter: Targets = level.parse().with_context(|| format!("--log-level {level}"))?;
+        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let layer = match format {
+            LogFormat::Text => layer.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
+            LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string);
             let message = panic.payload_as_str().unwrap_or("panic without a message");

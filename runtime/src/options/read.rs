@@ -6,6 +6,7 @@
 use schemars::{JsonSchema, Schema};
 use serde::de::{self, DeserializeOwned};
 use serde_json::{Map, Number, Value};
+use serde_path_to_error::Track;
 use sluice_sql::sql::nearest;
 
 use crate::error::{ConfigError, ConfigProblem};
@@ -39,17 +40,30 @@ pub fn fields<T: DeserializeOwned + JsonSchema>(fields: &Map<String, Value>) -> 
 }
 
 fn read<T: DeserializeOwned + JsonSchema>(map: &Map<String, Value>, mode: Mode) -> Result<T, ConfigError> {
-    let schema = schemars::schema_for!(T);
     let aliases = if mode == Mode::Options { field_names::<T>() } else { &[] };
+    let value = fitted(&schemars::schema_for!(T), aliases, map, mode)?;
+    let mut track = Track::new();
+    // One deserializer for all types, else each would bring a copy of all its code.
+    let outcome = T::deserialize(
+        &mut <dyn erased_serde::Deserializer<'_>>::erase(serde_path_to_error::Deserializer::new(value, &mut track))
+            as &mut dyn erased_serde::Deserializer<'_>,
+    );
+    outcome.map_err(|error| {
+        let path = track.path().to_string();
+        ConfigError::new(if path == "." { String::new() } else { path }, without_values(&error.to_string()))
+    })
+}
+
+/// The map in the shape that the type's `Deserialize` takes.
+fn fitted(
+    schema: &Schema,
+    aliases: &'static [&'static str],
+    map: &Map<String, Value>,
+    mode: Mode,
+) -> Result<Value, ConfigError> {
     let mut reader = Reader { root: schema.as_value(), mode, aliases, problems: Vec::new() };
     let value = reader.object(schema.as_value(), map, "", 0);
-    if !reader.problems.is_empty() {
-        return Err(ConfigError { problems: reader.problems });
-    }
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        ConfigError::new(if path == "." { String::new() } else { path }, without_values(&error.inner().to_string()))
-    })
+    if reader.problems.is_empty() { Ok(value) } else { Err(ConfigError { problems: reader.problems }) }
 }
 
 /// The names of a config type's options, aliases included.
@@ -477,7 +491,9 @@ fn without_values(message: &str) -> String {
 fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
     // Fails by design, after it has seen the names.
-    let _ = T::deserialize(FieldNames(&mut names));
+    let mut deserializer = <dyn erased_serde::Deserializer<'_>>::erase(FieldNames(&mut names));
+    let _ = T::deserialize(&mut deserializer as &mut dyn erased_serde::Deserializer<'_>);
+    drop(deserializer);
     names
 }
 
