@@ -44,10 +44,9 @@ fn read<T: DeserializeOwned + JsonSchema>(map: &Map<String, Value>, mode: Mode) 
     let value = fitted(&schemars::schema_for!(T), aliases, map, mode)?;
     let mut track = Track::new();
     // One deserializer for all types, else each would bring a copy of all its code.
-    let outcome = T::deserialize(
-        &mut <dyn erased_serde::Deserializer<'_>>::erase(serde_path_to_error::Deserializer::new(value, &mut track))
-            as &mut dyn erased_serde::Deserializer<'_>,
-    );
+    let outcome = T::deserialize(&mut <dyn erased_serde::Deserializer<'_>>::erase(
+        serde_path_to_error::Deserializer::new(value, &mut track),
+    ) as &mut dyn erased_serde::Deserializer<'_>);
     outcome.map_err(|error| {
         let path = track.path().to_string();
         ConfigError::new(if path == "." { String::new() } else { path }, without_values(&error.to_string()))
@@ -493,7 +492,6 @@ fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     // Fails by design, after it has seen the names.
     let mut deserializer = <dyn erased_serde::Deserializer<'_>>::erase(FieldNames(&mut names));
     let _ = T::deserialize(&mut deserializer as &mut dyn erased_serde::Deserializer<'_>);
-    drop(deserializer);
     names
 }
 

@@ -36,10 +36,11 @@ pub(super) fn functions() -> Vec<Function> {
              over everything else a `float`.",
             &[ex!("avg(a)", NUMBERS, "1.75")],
         ),
-        Function::aggregate("max", &[Param::Any], gives::first, || PerGroup::like(Extreme::new(Ordering::Greater))).docs(
-            "The largest value that is not null. Numbers compare as numbers, strings byte by byte.",
-            &[ex!("max(a)", NUMBERS, "2.5"), ex!("max(a)", "{\"a\":\"b\"}\n{\"a\":\"a\"}", "\"b\"")],
-        ),
+        Function::aggregate("max", &[Param::Any], gives::first, || PerGroup::like(Extreme::new(Ordering::Greater)))
+            .docs(
+                "The largest value that is not null. Numbers compare as numbers, strings byte by byte.",
+                &[ex!("max(a)", NUMBERS, "2.5"), ex!("max(a)", "{\"a\":\"b\"}\n{\"a\":\"a\"}", "\"b\"")],
+            ),
         Function::aggregate("min", &[Param::Any], gives::first, || PerGroup::like(Extreme::new(Ordering::Less))).docs(
             "The smallest value that is not null. Numbers compare as numbers, strings byte by byte.",
             &[ex!("min(a)", NUMBERS, "1"), ex!("min(a)", "{\"a\":true}", "error")],

@@ -36,7 +36,7 @@ enum Content {
     /// Rows, by time.
     Rows(VecDeque<Held>),
     /// Accumulators of the current pane, and of the panes before it that later windows need.
-    Panes(Panes),
+    Panes(Box<Panes>),
 }
 
 /// Panes of one hop each, put together as two stacks: `front[i]` holds what the panes from the `i`th oldest on have counted
@@ -55,7 +55,8 @@ struct Panes {
 impl TimeWindow {
     pub fn new(unit: TimeUnit, length: Timestamp, hop: Timestamp, event_time: bool, incremental: bool) -> Self {
         let content = if incremental {
-            Content::Panes(Panes { n_panes: usize::try_from(length / hop).unwrap_or(1), ..Panes::default() })
+            let n_panes = usize::try_from(length / hop).unwrap_or(1);
+            Content::Panes(Box::new(Panes { n_panes, ..Panes::default() }))
         } else {
             Content::Rows(VecDeque::new())
         };
@@ -174,7 +175,8 @@ impl TimeWindow {
         io.int(&mut self.previous);
         match &mut self.content {
             Content::Rows(rows) => io.queue(rows, Default::default, StateIo::held),
-            Content::Panes(Panes { current, front, back, back_sum, .. }) => {
+            Content::Panes(panes) => {
+                let Panes { current, front, back, back_sum, .. } = &mut **panes;
                 current.state(calls, io);
                 io.list(front, Groups::default, |io, groups| groups.state(calls, io));
                 io.list(back, Groups::default, |io, groups| groups.state(calls, io));
