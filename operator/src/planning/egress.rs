@@ -37,6 +37,9 @@ pub struct Egress {
     pub is_open: bool,
     /// Address, where it is a number, and port.
     pub ports: BTreeSet<(Option<IpAddr>, u16)>,
+    /// Namespaces of Services; `None` is the runtime's own. A policy is about the port of the pod behind, which the name of a Service
+    /// does not tell, so pods there are open on all ports.
+    pub namespaces: BTreeSet<Option<String>>,
 }
 
 /// What of options is an address.
@@ -94,7 +97,11 @@ impl Egress {
                 None => default.map(|(_, port)| *port),
             };
             let Some(port) = port.filter(|_| !host.is_empty() && !host.contains("{{")) else { continue };
-            self.ports.insert((host.parse().ok(), port));
+            let address = host.parse().ok();
+            if address.is_none() {
+                self.namespaces.extend(namespace(host));
+            }
+            self.ports.insert((address, port));
             known = true;
         }
         known
@@ -116,7 +123,26 @@ impl Egress {
                 None => json!({ "ports": ports }),
             }
         });
-        Value::Array(std::iter::once(dns).chain(rules).collect())
+        let services = self.namespaces.iter().map(|namespace| match namespace {
+            None => json!({ "to": [{ "podSelector": {} }] }),
+            Some(name) => {
+                let labels = json!({ "matchLabels": { "kubernetes.io/metadata.name": name } });
+                json!({ "to": [{ "namespaceSelector": labels }] })
+            }
+        });
+        Value::Array(std::iter::once(dns).chain(rules).chain(services).collect())
+    }
+}
+
+/// The namespace of the Service that a host may be the name of: `NAME`, `NAME.NAMESPACE`, `NAME.NAMESPACE.svc...`, each also with the
+/// name of a pod before it. `Some(None)` is the namespace that it is looked up from.
+fn namespace(host: &str) -> Option<Option<String>> {
+    let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
+    match labels.as_slice() {
+        [_] => Some(None),
+        [_, namespace] => Some(Some((*namespace).to_owned())),
+        [_, namespace, "svc", ..] | [_, _, namespace, "svc", ..] => Some(Some((*namespace).to_owned())),
+        _ => None,
     }
 }
 
@@ -146,6 +172,21 @@ mod tests {
             });
             let ports: Vec<String> = if found.is_open { vec!["open".to_owned()] } else { ports.collect() };
             assert_eq!(ports.join(" "), expected, "{connector} {options}");
+        }
+    }
+
+    #[test]
+    fn pods_behind_services_are_open() {
+        for (host, expected) in [
+            ("broker", Some(None)),
+            ("broker.plant", Some(Some("plant"))),
+            ("broker.plant.svc", Some(Some("plant"))),
+            ("broker.plant.svc.cluster.local.", Some(Some("plant"))),
+            ("db-0.db.plant.svc.cluster.local", Some(Some("plant"))),
+            ("broker.example.com", None),
+            ("a.b.broker.example.com", None),
+        ] {
+            assert_eq!(namespace(host), expected.map(|name| name.map(str::to_owned)), "{host}");
         }
     }
 }
