@@ -28,7 +28,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::planning::Settings;
 use crate::server::{Pages, serve};
-use crate::webhook::{self, Certificates, Gate, Identity, Webhook};
+use crate::webhook::{self, Certificates, Gate, Identity, Recent, Webhook};
 
 /// What a stop may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -63,7 +63,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     spawn(&tracker, "HTTP server", serve(listener, pages, stop.clone()));
     if arguments.webhook {
         let listener = listen(arguments.webhook_address).await?;
-        let webhook = Webhook { stores: Arc::clone(&stores), registry: registry.clone(), metrics: metrics.clone() };
+        let webhook = Webhook {
+            stores: Arc::clone(&stores),
+            recent: Recent::default(),
+            registry: registry.clone(),
+            metrics: metrics.clone(),
+        };
         let certificates = Certificates {
             client: client.clone(),
             namespace: arguments.namespace.clone(),

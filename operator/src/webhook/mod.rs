@@ -5,8 +5,10 @@ mod admit;
 mod certificate;
 mod tls;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Json;
@@ -18,11 +20,13 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use sluice::Registry;
 use sluice::manifest::Kind;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::store::Stores;
 use crate::metrics::Metrics;
 use crate::object::Stored;
+use crate::planning::Key;
 
 pub use admit::{Verdict, admit};
 pub use certificate::{CertificateError, Certificates};
@@ -47,11 +51,43 @@ impl Gate {
     }
 }
 
+/// How long an object that was let in is known although no watch has brought it.
+const RECENT: Duration = Duration::from_secs(3);
+
+/// Streams and tables that were let in just now: a rule in the same file is judged by them before the watch brings them.
+#[derive(Clone, Default)]
+pub struct Recent(Arc<Mutex<Vec<(Instant, Arc<Stored>)>>>);
+
+impl Recent {
+    fn note(&self, object: Stored) {
+        self.lock().push((Instant::now(), Arc::new(object)));
+    }
+
+    /// Adds those of a namespace that `objects` has not, or has in an older form.
+    fn add_to(&self, namespace: &str, objects: &mut BTreeMap<Key, Arc<Stored>>) {
+        let mut recent = self.lock();
+        recent.retain(|(at, _)| at.elapsed() < RECENT);
+        for (_, object) in recent.iter().filter(|(_, object)| object.namespace == namespace) {
+            let key = (object.kind, object.name.clone());
+            let is_newer = |known: &Arc<Stored>| known.uid == object.uid && known.generation >= object.generation;
+            if !objects.get(&key).is_some_and(is_newer) {
+                objects.insert(key, Arc::clone(object));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Stored>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a verdict needs.
 #[derive(Clone)]
 pub struct Webhook {
     /// What is there already.
     pub stores: Arc<Stores>,
+    /// What is about to be there.
+    pub recent: Recent,
     /// Connectors and functions.
     pub registry: Registry,
     /// Counts.
@@ -100,12 +136,19 @@ impl Webhook {
         if object.is_deleting || old.is_some_and(|old| old.spec == object.spec) {
             return response;
         }
-        let verdict = admit(&object, self.stores.objects(&namespace), &self.registry);
+        let mut objects = self.stores.objects(&namespace);
+        self.recent.add_to(&namespace, &mut objects);
+        let verdict = admit(&object, objects, &self.registry);
         if !verdict.warnings.is_empty() {
             response.warnings = Some(verdict.warnings);
         }
         match verdict.refused {
-            None => self.metrics.admitted(kind.as_str(), "allowed"),
+            None => {
+                self.metrics.admitted(kind.as_str(), "allowed");
+                if matches!(kind, Kind::Stream | Kind::LookupTable) && !request.dry_run {
+                    self.recent.note(object);
+                }
+            }
             Some(message) => {
                 self.metrics.admitted(kind.as_str(), "refused");
                 response = response.deny(message);
