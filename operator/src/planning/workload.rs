@@ -18,6 +18,8 @@ const STATE_DIR: &str = "/var/lib/sluice";
 const TLS_DIR: &str = "/etc/sluice/httppush";
 /// Port of the httppush server.
 const HTTP_PUSH_PORT: i32 = 10081;
+/// Rows that wait in channels may take one part in so many of the memory that the container may have.
+const BUFFER_SHARE: f64 = 4.0;
 
 /// What a runtime consists of, but for its bundle.
 #[derive(Clone, Debug, PartialEq)]
@@ -265,7 +267,47 @@ fn template(runtime: &str, own: &RuntimeSpec, push: Option<&HttpPush>, push_port
     }
     // The pod is found by these, whatever is laid over.
     overlay(&mut template, &json!({ "metadata": { "labels": labels(runtime) } }));
+    limit_buffers(&mut template);
     template
+}
+
+/// Tells the process how much memory rows may take in channels, so that they fill up before the kernel ends it. Without a limit of the
+/// container, or if someone else has told it, nothing is said.
+fn limit_buffers(template: &mut Value) {
+    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let own = containers.into_iter().flatten().find(|container| container.get("name") == Some(&json!("sluice")));
+    let Some(own) = own else { return };
+    let limit = match own.pointer("/resources/limits/memory") {
+        Some(Value::String(text)) => quantity(text),
+        Some(Value::Number(bytes)) => bytes.as_f64(),
+        _ => None,
+    };
+    let Some(limit) = limit.filter(|limit| *limit >= 1.0) else { return };
+    let Some(Value::Array(args)) = own.get_mut("args") else { return };
+    if args.iter().filter_map(Value::as_str).any(|arg| arg.starts_with("--buffer-memory")) {
+        return;
+    }
+    args.push(json!("--buffer-memory"));
+    args.push(json!(format!("{}Ki", (limit / BUFFER_SHARE / 1024.0).ceil())));
+}
+
+/// A quantity as Kubernetes writes it.
+fn quantity(text: &str) -> Option<f64> {
+    const UNITS: [(&str, f64); 12] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("m", 0.001),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("", 1.0),
+    ];
+    UNITS.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
 }
 
 fn set(object: &mut Value, part: &str, key: &str, value: Value) {
