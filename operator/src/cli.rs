@@ -83,6 +83,9 @@ pub struct Arguments {
     /// Port on which runtime pods serve their status
     #[arg(long, value_name = "PORT", env = "SLUICE_RUNTIME_PORT", default_value_t = 8080)]
     pub runtime_port: u16,
+    /// Secrets that the bundle of a runtime may be spread over, each of 1 MB; what does not fit is refused
+    #[arg(long, value_name = "N", env = "SLUICE_BUNDLE_SECRETS", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub bundle_secrets: u8,
     /// How log lines look; they go to standard error
     #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,

@@ -232,6 +232,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
         defaults,
         network_policies: arguments.network_policies,
         port: arguments.runtime_port,
+        bundle_secrets: usize::from(arguments.bundle_secrets),
     })
 }
 

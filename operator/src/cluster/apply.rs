@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kube::Error;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use sluice::bundle::Packed;
 
 use super::api::{Cluster, Native, shown};
 use super::store::Child;
-use crate::planning::{APPLIED, bundle_secret, differs};
+use crate::planning::{APPLIED, Problem, Reason, bundle_secret, differs};
 
 /// What was applied last, to tell a write that is needed from one that the API server would fill with its defaults again.
 #[derive(Default)]
@@ -36,7 +37,7 @@ impl Applied {
         kind: Native,
         mut object: Value,
         found: Option<&Child>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<Outcome, Problem> {
         let hash = hash(&object);
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = (kind, name);
@@ -53,7 +54,7 @@ impl Applied {
         annotate(&mut object, &hash);
         // The name may be someone else's: then nothing is forced.
         let force = found.is_some();
-        let written = cluster.apply(kind, &object, force).await.map_err(|error| shown(&error))?;
+        let written = cluster.apply(kind, &object, force).await.map_err(|error| not_applied(&error))?;
         tracing::info!(kind = ?kind, name = key.1, "applied");
         if let Some(found) = found.filter(|found| found.applied == hash) {
             // Applied once more to undo what someone else did. Should it look the same again, it is as good as it gets.
@@ -61,6 +62,11 @@ impl Applied {
         }
         Ok(Outcome::Written(written.metadata.uid.unwrap_or_default()))
     }
+}
+
+/// Why an object is not as it should be.
+pub fn not_applied(error: &Error) -> Problem {
+    (Reason::ApplyFailed, shown(error))
 }
 
 /// The parts of an object that a [`Child`] keeps.

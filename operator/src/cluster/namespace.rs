@@ -15,19 +15,25 @@ use sluice_crds::DEFAULT_RUNTIME;
 use tokio::time::Instant;
 
 use super::api::{Cluster, Native, is_not_found, shown};
-use super::apply::{Applied, Outcome, bundle_secrets};
+use super::apply::{Applied, Outcome, bundle_secrets, not_applied};
 use super::pods::{Address, Reports};
 use super::queue::Queue;
 use super::secrets::{Secrets, values};
 use super::store::{Child, Stores};
 use crate::events::Events;
 use crate::planning::{
-    BUNDLE_ANNOTATION, Judgement, MANAGED_BY, MANAGER, PodState, Settings, Snapshot, StatusPlan, WorkloadState,
-    bundle_secret, judge, labels, merged_conditions, moving_from, object_name, secret_needs, statuses, workload,
+    BUNDLE_ANNOTATION, Judgement, Key, MANAGED_BY, MANAGER, PodState, Problem, Reason, Settings, Snapshot, StatusPlan,
+    WorkloadState, bundle_secret, judge, labels, merged_conditions, moving_from, object_name, secret_needs, statuses,
+    workload,
 };
 
 /// Status writes that are on their way at once.
 const WRITES_AT_ONCE: usize = 8;
+/// What is on its way is said to be so only if it takes longer than this: mostly it arrives before, which is one write instead of
+/// several. Until then the status is that of an older generation, or of none, and shows it.
+const PASSING: Duration = Duration::from_secs(2);
+/// Parts of a bundle that are read at most.
+const MAX_PARTS: usize = 64;
 
 /// What all namespaces share.
 pub struct Shared {
@@ -60,10 +66,14 @@ pub struct Namespace {
     judged: Option<(u64, Arc<Judgement>)>,
     applied: Applied,
     /// Why objects of a runtime could not be applied.
-    problems: BTreeMap<String, String>,
+    problems: BTreeMap<String, Problem>,
+    /// Bundles that are too large, by runtime.
+    too_large: BTreeMap<String, Arc<Bundle>>,
     counters: HashMap<(Kind, String), Instant>,
     /// Generations of rules that do not run yet, since when.
     waiting: HashMap<String, (String, i64, Instant)>,
+    /// Rules whose status is not that of before, since when, and may soon be another one again.
+    unsaid: HashMap<Key, Instant>,
     looked_at_bundles: Option<Instant>,
 }
 
@@ -160,7 +170,7 @@ impl Namespace {
             let index = data.get("index.json").and_then(decode).and_then(|index| serde_json::from_slice(&index).ok());
             let Some(index): Option<sluice::bundle::Index> = index else { continue };
             let mut parts: Vec<Vec<u8>> = data.get("part-0").and_then(decode).into_iter().collect();
-            for part_idx in 1..index.parts.min(crate::planning::BUNDLE_SECRETS) {
+            for part_idx in 1..index.parts.min(MAX_PARTS) {
                 let part = api.get(&bundle_secret(runtime, part_idx)).await.map_err(|error| shown(&error))?;
                 parts.extend(values(&part).get(&format!("part-{part_idx}")).and_then(decode));
             }
@@ -240,7 +250,7 @@ impl Namespace {
     async fn runtimes(&mut self, shared: &Shared, snapshot: &Snapshot, judgement: &Judgement) {
         let namespace = snapshot.namespace.as_str();
         let accounts = shared.stores.service_accounts.of_namespace(namespace);
-        self.problems.clear();
+        let known = std::mem::take(&mut self.problems);
         // A roll of one runtime's pod at a time.
         let is_rolling = snapshot.workloads.values().any(|set| !set.is_rolled_out);
         let mut may_roll = !is_rolling;
@@ -252,10 +262,12 @@ impl Namespace {
                 continue;
             }
             wanted.insert(runtime.clone());
-            if let Err(error) = self.runtime(shared, snapshot, runtime, own, &mut may_roll).await {
+            if let Err(problem) = self.runtime(shared, snapshot, runtime, own, &mut may_roll).await {
                 shared.cluster.metrics.failed("apply");
-                tracing::warn!(namespace, runtime, "can't be applied: {error}");
-                self.problems.insert(runtime.clone(), error);
+                if known.get(runtime) != Some(&problem) {
+                    tracing::warn!(namespace, runtime, "can't be applied: {}", problem.1);
+                }
+                self.problems.insert(runtime.clone(), problem);
             }
         }
         for account in accounts.values().filter(|account| !wanted.contains(&account.runtime) && !account.is_deleting) {
@@ -281,7 +293,7 @@ impl Namespace {
         runtime: &str,
         own: &crate::planning::RuntimeJudgement,
         may_roll: &mut bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let namespace = snapshot.namespace.as_str();
         let name = object_name(runtime);
         let find = |children: BTreeMap<String, Arc<Child>>| children.get(&name).map(|child| (**child).clone());
@@ -353,7 +365,7 @@ impl Namespace {
         runtime: &str,
         own: &crate::planning::RuntimeJudgement,
         owner: &Value,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let namespace = snapshot.namespace.as_str();
         // A rule that another pod still runs waits.
         let is_moving = |object: &sluice::bundle::BundleObject| {
@@ -369,19 +381,27 @@ impl Namespace {
         let known = self.written.get(runtime);
         if known.is_none_or(|known| *known.bundle != *bundle || known.version.is_none()) {
             let token = known.map_or_else(token, |known| known.token.clone());
-            let packed: Packed = bundle.pack();
-            if packed.parts.len() > crate::planning::BUNDLE_SECRETS {
-                return Err(format!(
-                    "all rules of runtime {runtime} together take {} Secrets, and {} are the most: move some to another Runtime",
-                    packed.parts.len(),
-                    crate::planning::BUNDLE_SECRETS
-                ));
+            let too_large = || {
+                let most = shared.settings.bundle_secrets;
+                let message = format!(
+                    "all rules of Runtime {runtime} together do not fit into {most} Secrets: move some to another"
+                );
+                (Reason::BundleTooLarge, message)
+            };
+            if self.too_large.get(runtime).is_some_and(|known| *known == bundle) {
+                return Err(too_large());
             }
+            let packed: Packed = bundle.pack();
+            if packed.parts.len() > shared.settings.bundle_secrets {
+                self.too_large.insert(runtime.to_owned(), bundle);
+                return Err(too_large());
+            }
+            self.too_large.remove(runtime);
             let mut version = None;
             let is_first = known.is_none();
             for secret in bundle_secrets(namespace, runtime, &packed, &token, owner, &labels(runtime)) {
-                let written =
-                    shared.cluster.apply(Native::Secret, &secret, !is_first).await.map_err(|error| shown(&error))?;
+                let written = shared.cluster.apply(Native::Secret, &secret, !is_first).await;
+                let written = written.map_err(|error| not_applied(&error))?;
                 version = written.metadata.resource_version;
             }
             let id = packed.index.id;
@@ -433,6 +453,7 @@ impl Namespace {
         let mut writes = Vec::new();
         let mut next_counters: Option<Duration> = None;
         self.counters.retain(|key, _| snapshot.objects.contains_key(key));
+        self.unsaid.retain(|key, _| snapshot.objects.contains_key(key));
         self.waiting.retain(|rule, _| snapshot.objects.contains_key(&(Kind::Rule, rule.clone())));
         for plan in plans {
             let Some(object) = snapshot.objects.get(&plan.key) else { continue };
@@ -456,8 +477,14 @@ impl Namespace {
                 }
             }
             if !is_new && !counters_differ {
+                self.unsaid.remove(&plan.key);
                 continue;
             }
+            if let Some(left) = self.may_pass(&plan) {
+                shared.queue.add_later(&snapshot.namespace, left, "status");
+                continue;
+            }
+            self.unsaid.remove(&plan.key);
             if let (Value::Object(status), Value::Object(counters)) = (&mut status, &plan.counters) {
                 status.extend(counters.clone());
             }
@@ -497,6 +524,15 @@ impl Namespace {
         if results.contains(&false) {
             shared.queue.add_later(namespace, Duration::from_secs(1), "retry");
         }
+    }
+
+    /// How long it is still left unsaid what a rule that is on its way has come to.
+    fn may_pass(&mut self, plan: &StatusPlan) -> Option<Duration> {
+        if plan.key.0 != Kind::Rule || plan.ready.is_true || plan.ready.reason.is_final() {
+            return None;
+        }
+        let since = self.unsaid.entry(plan.key.clone()).or_insert_with(Instant::now);
+        PASSING.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Measures how long a generation takes until it runs.

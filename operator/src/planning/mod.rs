@@ -32,11 +32,10 @@ use crate::cli::PullPolicy;
 use crate::object::Stored;
 
 pub use egress::{Egress, egress};
-pub use judge::{Judgement, Placement, RuleJudgement, RuntimeJudgement, SourceJudgement, judge};
+pub use judge::{Judgement, Placement, Problem, RuleJudgement, RuntimeJudgement, SourceJudgement, judge};
 pub use merge::{differs, merged_conditions, without_nulls};
 pub use names::{
-    APPLIED, BUNDLE_ANNOTATION, BUNDLE_SECRETS, MANAGED_BY, MANAGER, RUNTIME_LABEL, bundle_secret, object_name,
-    runtime_of,
+    APPLIED, BUNDLE_ANNOTATION, MANAGED_BY, MANAGER, RUNTIME_LABEL, bundle_secret, object_name, runtime_of,
 };
 pub use overlay::overlay;
 pub use reason::Reason;
@@ -65,6 +64,8 @@ pub struct Settings {
     pub network_policies: bool,
     /// Port of probes, metrics and reports.
     pub port: u16,
+    /// Secrets that a bundle may be spread over.
+    pub bundle_secrets: usize,
 }
 
 /// What is known of a Secret.
@@ -104,8 +105,8 @@ pub struct WorkloadState {
     pub is_rolled_out: bool,
     /// Hash of what was applied.
     pub applied: String,
-    /// Why it could not be applied.
-    pub problem: Option<String>,
+    /// Why it, or something that belongs to it, could not be applied.
+    pub problem: Option<Problem>,
 }
 
 /// One namespace.

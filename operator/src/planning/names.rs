@@ -11,9 +11,6 @@ pub const APPLIED: &str = "sluice.dev/applied";
 /// Annotation of a pod: the bundle that it should have. A change makes the kubelet look at the pod's volumes at once.
 pub const BUNDLE_ANNOTATION: &str = "sluice.dev/bundle";
 
-/// Secrets that a bundle may be spread over. The pod template names all of them, so that a bundle that grows restarts nothing.
-pub const BUNDLE_SECRETS: usize = 8;
-
 /// The name of a runtime's objects.
 pub fn object_name(runtime: &str) -> String {
     format!("sluice-{runtime}")

@@ -222,23 +222,32 @@ fn running(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> Condit
     if let Some(other) = moving_from(snapshot, &object.name, uid, runtime) {
         return not(Reason::Moving, format!("pod {other} still runs it"));
     }
+    let problem = snapshot.workloads.get(runtime).and_then(|workload| workload.problem.as_ref());
+    // What the pod does not have, it will not get.
+    let withheld = problem.filter(|(reason, _)| *reason == Reason::BundleTooLarge);
     let mut pods = snapshot.pods.iter().filter(|pod| pod.runtime == *runtime);
     let Some(pod) = pods.clone().find(|pod| !pod.is_deleting).or_else(|| pods.next()) else {
-        let problem = snapshot.workloads.get(runtime).and_then(|workload| workload.problem.clone());
-        let reason = if problem.is_some() { Reason::ApplyFailed } else { Reason::PodNotReady };
-        return not(reason, problem.unwrap_or_else(|| format!("Runtime {runtime} has no pod yet")));
+        let no_pod = || (Reason::PodNotReady, format!("Runtime {runtime} has no pod yet"));
+        let (reason, message) = problem.cloned().unwrap_or_else(no_pod);
+        return not(reason, message);
     };
     if pod.report.is_none() {
         let why = pod.problem.as_deref().unwrap_or("it does not answer yet");
         return not(Reason::PodNotReady, format!("pod {}: {why}", pod.name));
     }
     let Some((_, report)) = reports.iter().find(|(of, _)| of.name == pod.name) else {
+        if let Some((reason, message)) = withheld {
+            return not(*reason, message.clone());
+        }
         let problem = pod.report.as_ref().and_then(|report| report.bundle.problem.as_ref());
         let problem = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
         return not(Reason::Starting, format!("pod {} has not taken it yet{problem}", pod.name));
     };
     let message = || report.message.clone().unwrap_or_default();
     if report.generation != *generation {
+        if let Some((reason, message)) = withheld {
+            return not(*reason, message.clone());
+        }
         return match report.state {
             RuleState::Refused => not(Reason::Refused, format!("pod {}: {}", pod.name, message())),
             _ if report.wanted_generation == *generation && report.message.is_some() => {
@@ -287,7 +296,7 @@ fn runtime_status(
     let ready_pod = pods.iter().find(|pod| pod.is_ready && !pod.is_deleting && pod.report.is_some());
     let not = |reason: Reason, message: String| Condition { ty: "Running", is_true: false, reason, message };
     let running = match (&workload.problem, ready_pod) {
-        (Some(problem), _) => not(Reason::ApplyFailed, problem.clone()),
+        (Some((reason, message)), _) => not(*reason, message.clone()),
         (None, Some(_)) if !workload.is_rolled_out => not(Reason::RollingOut, "its pod is being replaced".to_owned()),
         (None, Some(pod)) => Condition {
             ty: "Running",

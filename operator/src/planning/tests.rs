@@ -141,6 +141,7 @@ fn settings() -> Settings {
         defaults: RuntimeSpec::default(),
         network_policies: true,
         port: 8080,
+        bundle_secrets: 8,
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sluice_crds::{DEFAULT_RUNTIME, HttpPush, RuntimeSpec, ServiceType};
 
 use super::egress::Egress;
-use super::names::{BUNDLE_SECRETS, MANAGED_BY, MANAGER, RUNTIME_LABEL, bundle_secret, object_name};
+use super::names::{MANAGED_BY, MANAGER, RUNTIME_LABEL, bundle_secret, object_name};
 use super::{Settings, overlay};
 
 /// The user that the process runs as.
@@ -168,7 +168,8 @@ fn template(runtime: &str, own: &RuntimeSpec, push: Option<&HttpPush>, push_port
         "--grace".to_owned(),
         "20s".to_owned(),
     ];
-    let bundle: Vec<Value> = (0..BUNDLE_SECRETS)
+    // All that there may be, so that a bundle that grows restarts nothing.
+    let bundle: Vec<Value> = (0..settings.bundle_secrets)
         .map(|part_idx| {
             let mut items = vec![json!({ "key": format!("part-{part_idx}"), "path": format!("part-{part_idx}") })];
             if part_idx == 0 {
