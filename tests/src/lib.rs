@@ -7,7 +7,9 @@
 pub mod cluster;
 pub mod faults;
 pub mod image;
+pub mod long;
 pub mod mqtt;
+pub mod operator;
 pub mod parts_list;
 pub mod services;
 pub mod sluice;

@@ -15,6 +15,7 @@ mod faults;
 mod lookup;
 mod mqtt;
 mod nats;
+mod operator;
 mod pods;
 mod pubsub;
 mod push;
