@@ -1,4 +1,8 @@
 //! With pods that run: `tests/run --without pods` leaves these out.
 
 mod image;
+mod install;
 mod node;
+mod rights;
+mod running;
+mod site;
