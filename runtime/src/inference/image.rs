@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::codecs::jpeg::JpegEncoder;
+use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 use sluice_sql::expr::EvalContext;
 use sluice_sql::function::{ArgFacts, Body, EvalError, ExternalFunction, Function, StatefulFunction};
@@ -146,7 +147,8 @@ impl Call<'_> {
     }
 
     fn picture(&self) -> Outcome<(DynamicImage, Format)> {
-        let (decoder, format) = self.decoder()?;
+        let (mut decoder, format) = self.decoder()?;
+        let orientation = orientation(&mut decoder);
         let (width, height) = decoder.dimensions();
         self.check_size(width, height)?;
         let (n_bytes, max_bytes) = (decoder.total_bytes(), self.max_pixels.saturating_mul(BYTES_PER_PIXEL));
@@ -155,7 +157,9 @@ impl Call<'_> {
                 "a picture of {width} x {height} pixels of {n_bytes} bytes is too large: {max_bytes} bytes are the limit"
             )));
         }
-        Ok((shallow(DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?), format))
+        let mut picture = shallow(DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?);
+        picture.apply_orientation(orientation);
+        Ok((picture, format))
     }
 
     /// The picture at another size.
@@ -174,6 +178,11 @@ impl Call<'_> {
             .map_err(|error| EvalError(format!("the picture can't be resized: {error}")))?;
         Ok(resized)
     }
+}
+
+/// How the camera was held, as the picture's EXIF says; what can't be read there is not followed.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
 /// One byte per channel, whatever it was: no camera's picture needs more, and all that follows takes no more.
@@ -210,8 +219,12 @@ fn encode(picture: &DynamicImage, format: Format, quality: u8) -> Outcome<Value>
 }
 
 fn info(call: &Call<'_>) -> Outcome<Value> {
-    let (decoder, format) = call.decoder()?;
-    let (width, height) = decoder.dimensions();
+    let (mut decoder, format) = call.decoder()?;
+    let (width, height) = match (orientation(&mut decoder), decoder.dimensions()) {
+        (Orientation::NoTransforms | Orientation::Rotate180, size) => size,
+        (Orientation::FlipHorizontal | Orientation::FlipVertical, size) => size,
+        (_, (width, height)) => (height, width),
+    };
     let color = decoder.color_type();
     let n_channels = i64::from(color.channel_count());
     let format = match format {

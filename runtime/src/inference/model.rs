@@ -17,6 +17,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Models are not larger than this.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// What to do about a model whose input leaves several sides open.
+pub const OPEN: &str =
+    "leaves several open: give it an image_tensor whose width and height are written as numbers, or a nested array";
+
 /// A model that is ready to run.
 pub struct Model {
     plan: Arc<TypedRunnableModel>,
@@ -133,17 +137,17 @@ fn build(file: &mut dyn std::io::Read) -> TractResult<Model> {
     }
     for input in 0..model.input_outlets()?.len() {
         let fact = model.input_fact(input)?.clone();
-        let dims: Vec<_> = fact.shape.dims().map(|dim| dim.concretize()).collect();
-        let is_known = |dim: &Option<TDim>| dim.as_ref().is_some_and(|dim| dim.to_usize().is_ok());
-        // Only how many pictures come at once is left open: one.
-        if let [first, rest @ ..] = dims.as_slice()
-            && !is_known(first)
-            && rest.iter().all(is_known)
-        {
-            let rest = rest.iter().flatten().cloned();
-            let shape: TVec<TDim> = std::iter::once(TDim::from(1)).chain(rest).collect();
-            model.set_input_fact(input, fact.with_shape(shape))?;
+        if fact.shape.is_open() {
+            continue;
         }
+        let mut dims: Vec<_> = fact.shape.dims().map(|dim| dim.concretize()).collect();
+        // How many pictures come at once is left open: one. What else is open follows from each tensor that comes.
+        if let Some(first) = dims.first_mut().filter(|first| first.as_ref().is_none_or(|dim| dim.to_usize().is_err())) {
+            *first = Some(TDim::from(1));
+        }
+        let open = || TDim::from(model.symbols.new_with_prefix("side"));
+        let shape: TVec<TDim> = dims.into_iter().map(|dim| dim.unwrap_or_else(open)).collect();
+        model.set_input_fact(input, fact.with_shape(shape))?;
     }
     let model = model.into_optimized()?;
     let port = |fact: &TypedFact| Port {
@@ -172,6 +176,11 @@ impl Model {
 }
 
 impl Port {
+    /// True if the number of numbers does not say what all sides are.
+    pub fn is_ambiguous(&self) -> bool {
+        self.shape.iter().filter(|side| side.is_none()).count() > 1
+    }
+
     /// True if a tensor of these sides is what it takes.
     pub fn takes(&self, sides: &[usize]) -> bool {
         sides.len() == self.shape.len()
@@ -192,6 +201,11 @@ impl Port {
             (_, Some(rest)) => rest == 1,
             (_, None) => false,
         };
+        if !fits && self.is_ambiguous() {
+            return Err(format!(
+                "the sides of {n_numbers} numbers are not known, and the model's input of {self} {OPEN}"
+            ));
+        }
         if !fits {
             return Err(format!("{n_numbers} numbers do not fit the model's input of {self}"));
         }

@@ -8,16 +8,18 @@ use sluice_sql::value::coerce::{self, Strictness};
 use sluice_sql::{Type, Value};
 use tract_onnx::prelude::*;
 
-use super::model::{Model, Models, Port};
+use super::model::{Model, Models, OPEN, Port};
 use super::signature::check_tensors;
 
 /// The function over the models.
 pub fn function(declared: Function, models: &Arc<Models>) -> Function {
-    Function { body: Body::External(Arc::new(Onnx { models: Arc::clone(models) })), ..declared }
+    Function { body: Body::External(Arc::new(Onnx { models: Arc::clone(models), sides: Vec::new() })), ..declared }
 }
 
 struct Onnx {
     models: Arc<Models>,
+    /// The sides of each tensor, where they are known when the call is planned: bytes do not tell them.
+    sides: Vec<Option<Vec<usize>>>,
 }
 
 impl ExternalFunction for Onnx {
@@ -44,8 +46,13 @@ impl ExternalFunction for Onnx {
         Ok(Type::Array(Box::new(Type::Array(Box::new(number)))))
     }
 
+    fn bind(&self, args: &[ArgFacts]) -> Option<Arc<dyn ExternalFunction>> {
+        let sides = args.iter().skip(1).map(|arg| arg.tensor.clone()).collect();
+        Some(Arc::new(Onnx { models: Arc::clone(&self.models), sides }))
+    }
+
     fn start(&self) -> Box<dyn StatefulFunction> {
-        Box::new(Running { models: Arc::clone(&self.models) })
+        Box::new(Running { models: Arc::clone(&self.models), sides: self.sides.clone() })
     }
 }
 
@@ -62,9 +69,14 @@ fn check_count(model: &Model, name: &str, n_given: usize) -> Result<(), String> 
 /// Whether an argument can be what an input takes, as far as that is known before there are rows.
 fn check_input(input: &Port, arg: &ArgFacts) -> Result<(), String> {
     if let Some(literal) = &arg.literal {
-        tensor(input, literal)?;
+        tensor(input, literal, None)?;
     }
-    let Some(sides) = &arg.tensor else { return Ok(()) };
+    let Some(sides) = &arg.tensor else {
+        if arg.ty == Type::Bytes && input.is_ambiguous() {
+            return Err(format!("the model's input of {input} {OPEN}"));
+        }
+        return Ok(());
+    };
     if input.datum_type != DatumType::F32 {
         return Err(format!("the model's input is {input}, and this is of 32-bit floats"));
     }
@@ -90,6 +102,7 @@ fn number_type(model: &Model) -> Type {
 
 struct Running {
     models: Arc<Models>,
+    sides: Vec<Option<Vec<usize>>>,
 }
 
 impl StatefulFunction for Running {
@@ -102,7 +115,8 @@ impl StatefulFunction for Running {
             let model = self.models.get(name)?;
             check_count(&model, name, tensors.len())?;
             let inputs = model.inputs.iter().zip(tensors).enumerate().map(|(idx, (input, value))| {
-                let made = tensor(input, value).map(Tensor::into_tvalue);
+                let sides = self.sides.get(idx).and_then(Option::as_deref);
+                let made = tensor(input, value, sides).map(Tensor::into_tvalue);
                 made.map_err(|error| format!("tensor {} of model {name}: {error}", idx + 1))
             });
             let inputs = inputs.collect::<Result<_, _>>()?;
@@ -114,16 +128,16 @@ impl StatefulFunction for Running {
     }
 }
 
-/// A value as the tensor that an input takes.
-fn tensor(input: &Port, value: &Value) -> Result<Tensor, String> {
+/// A value as the tensor that an input takes; `sides` if they are known without it.
+fn tensor(input: &Port, value: &Value, sides: Option<&[usize]>) -> Result<Tensor, String> {
     match input.datum_type {
-        DatumType::F32 => typed(input, value, f32::from_le_bytes, |number| number as f32),
-        DatumType::F64 => typed(input, value, f64::from_le_bytes, |number| number),
-        DatumType::I64 => typed(input, value, i64::from_le_bytes, |number| number as i64),
-        DatumType::I32 => typed(input, value, i32::from_le_bytes, |number| number as i32),
-        DatumType::I16 => typed(input, value, i16::from_le_bytes, |number| number as i16),
-        DatumType::I8 => typed(input, value, i8::from_le_bytes, |number| number as i8),
-        DatumType::U8 => typed(input, value, u8::from_le_bytes, |number| number as u8),
+        DatumType::F32 => typed(input, value, sides, f32::from_le_bytes, |number| number as f32),
+        DatumType::F64 => typed(input, value, sides, f64::from_le_bytes, |number| number),
+        DatumType::I64 => typed(input, value, sides, i64::from_le_bytes, |number| number as i64),
+        DatumType::I32 => typed(input, value, sides, i32::from_le_bytes, |number| number as i32),
+        DatumType::I16 => typed(input, value, sides, i16::from_le_bytes, |number| number as i16),
+        DatumType::I8 => typed(input, value, sides, i8::from_le_bytes, |number| number as i8),
+        DatumType::U8 => typed(input, value, sides, u8::from_le_bytes, |number| number as u8),
         other => Err(format!("a model's input of {other:?} can't be given")),
     }
 }
@@ -131,6 +145,7 @@ fn tensor(input: &Port, value: &Value) -> Result<Tensor, String> {
 fn typed<T: Datum + Copy, const N: usize>(
     input: &Port,
     value: &Value,
+    sides: Option<&[usize]>,
     of_bytes: fn([u8; N]) -> T,
     of_number: fn(f64) -> T,
 ) -> Result<Tensor, String> {
@@ -153,8 +168,23 @@ fn typed<T: Datum + Copy, const N: usize>(
         }
         value => add(value, of_number, &mut numbers)?,
     }
-    let shape = input.shape_for(numbers.len())?;
+    let sides = sides.map_or_else(|| nested_sides(value), <[usize]>::to_vec);
+    let shape = match sides.iter().product::<usize>() == numbers.len() && input.takes(&sides) {
+        true => sides,
+        false => input.shape_for(numbers.len())?,
+    };
     Tensor::from_shape(&shape, &numbers).map_err(|error| format!("{error:#}"))
+}
+
+/// The sides of an array of arrays, as its first elements have them.
+fn nested_sides(value: &Value) -> Vec<usize> {
+    let mut sides = Vec::new();
+    let mut value = Some(value);
+    while let Some(Value::Array(values)) = value {
+        sides.push(values.len());
+        value = values.first();
+    }
+    sides
 }
 
 /// All numbers of a tensor, in order.

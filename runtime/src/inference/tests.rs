@@ -315,6 +315,48 @@ proptest! {
     }
 }
 
+/// A JPEG whose EXIF says how the camera was held.
+fn held(picture: &DynamicImage, orientation: u8) -> Value {
+    let jpeg = encoded(picture, ImageFormat::Jpeg);
+    let entry = [0x12, 0x01, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+    let tiff = [b"II*\0\x08\0\0\0\x01\0".as_slice(), &entry, &[0; 4]].concat();
+    let exif = [b"Exif\0\0".as_slice(), &tiff].concat();
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    let (start, rest) = bytes(&jpeg).split_at(2);
+    Value::bytes([start, &[0xff, 0xe1], &length, &exif, rest].concat())
+}
+
+#[test]
+fn pictures_are_taken_as_the_camera_was_held() {
+    let given = picture(32, 16);
+    let corner = |turned: &DynamicImage| turned.to_rgb8().get_pixel(0, 0).0;
+    for (orientation, upright) in [
+        (1, given.clone()),
+        (2, given.fliph()),
+        (3, given.rotate180()),
+        (4, given.flipv()),
+        (5, given.rotate90().fliph()),
+        (6, given.rotate90()),
+        (7, given.rotate270().fliph()),
+        (8, given.rotate270()),
+        (9, given.clone()),
+    ] {
+        let held = held(&given, orientation);
+        let (width, height) = (upright.width(), upright.height());
+        let size = format!(r#"{{"format":"jpeg","width":{width},"height":{height},"channels":3,"bits":8}}"#);
+        assert_eq!(info(&held), size, "{orientation}");
+        let pixels = call("image_decode", std::slice::from_ref(&held)).unwrap();
+        assert_eq!(bytes(&pixels).len(), 32 * 16 * 3);
+        let is_close = bytes(&pixels)[..3].iter().zip(corner(&upright)).all(|(a, b)| a.abs_diff(b) < 16);
+        assert!(is_close, "{orientation}: {:?}, not {:?}", &bytes(&pixels)[..3], corner(&upright));
+        // What is written is upright, and does not say it a second time.
+        let again = call("image_crop", &[held, int(0), int(0), int(i64::from(width)), int(i64::from(height))]).unwrap();
+        assert_eq!(info(&again), size, "{orientation}");
+        let pixels = call("image_decode", &[again]).unwrap();
+        assert!(bytes(&pixels)[..3].iter().zip(corner(&upright)).all(|(a, b)| a.abs_diff(b) < 24), "{orientation}");
+    }
+}
+
 /// A field of a protocol buffer.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
@@ -346,9 +388,17 @@ fn relu(sides: &[u8]) -> Vec<u8> {
     model_of(sides, &node, &[])
 }
 
+/// The mean of each channel, whatever the size of the picture.
+fn mean(sides: &[u8]) -> Vec<u8> {
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"mean"), field(4, b"GlobalAveragePool")].concat();
+    model_of(sides, &node, &[])
+}
+
 fn model_of(sides: &[u8], node: &[u8], initializer: &[u8]) -> Vec<u8> {
-    let dims: Vec<u8> =
-        sides.iter().flat_map(|side| field(1, &if *side == 0 { field(2, b"n") } else { number(1, *side) })).collect();
+    let dims: Vec<u8> = (b'a'..)
+        .zip(sides)
+        .flat_map(|(name, side)| field(1, &if *side == 0 { field(2, &[name]) } else { number(1, *side) }))
+        .collect();
     let tensor_type = [number(1, 1), field(2, &dims)].concat();
     let value = |name: &[u8]| [field(1, name), field(2, &field(1, &tensor_type))].concat();
     let graph =
@@ -398,6 +448,34 @@ fn models_take_arrays_and_bytes() {
     }
     let error = call("onnx", &[Value::string("row"), floats(&[1.0])]).unwrap_err();
     assert_eq!(error, "no folder of models is given: set --models-dir");
+}
+
+/// A model that takes pictures of any size is told the size by the call.
+#[test]
+fn models_take_pictures_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mean.onnx"), mean(&[0, 3, 0, 0])).unwrap();
+    let registry = registry(Some(folder.path()));
+    // Two pixels side by side, one red, one blue.
+    let input =
+        signature::functions().into_iter().find(|function| function.name == "image_info").unwrap().examples[0].input;
+    for size in ["2, 1", "4, 2", "8, 1"] {
+        let result = selected(&format!("onnx('mean', image_tensor(a, {size}))"), &registry, input);
+        assert_eq!(result.map(|value| shown(&value)), Ok("[[0.5,0,0.5]]".to_owned()), "{size}");
+    }
+    let nested = r#"{"b": [[[[1, 3]], [[5, 5]], [[0, 1]]]]}"#;
+    assert_eq!(selected("onnx('mean', b)", &registry, nested).map(|value| shown(&value)), Ok("[[2,5,0.5]]".to_owned()));
+    let open =
+        "leaves several open: give it an image_tensor whose width and height are written as numbers, or a nested array";
+    let error = selected("onnx('mean', image_tensor(a, b, 1))", &registry, input).unwrap_err();
+    assert_eq!(error, format!("onnx: tensor 1 of model mean: the model's input of F32[1,3,?,?] {open}"));
+    let error = selected("onnx('mean', b)", &registry, r#"{"b": [1, 2, 3, 4, 5, 6]}"#).unwrap_err();
+    assert!(
+        error.contains(&format!("the sides of 6 numbers are not known, and the model's input of F32[1,3,?,?] {open}")),
+        "{error}"
+    );
+    let error = selected("onnx('mean', image_tensor(a, 2, 1, 'nhwc'))", &registry, input).unwrap_err();
+    assert!(error.contains("the model's input is F32[1,3,?,?], and this is [1,1,2,3]"), "{error}");
 }
 
 #[test]

@@ -235,6 +235,10 @@ pub trait ExternalFunction: Send + Sync {
     fn tensor(&self, _args: &[ArgFacts]) -> Option<Vec<usize>> {
         None
     }
+    /// The function as it is for this call, if what is known of the arguments makes a difference when it runs.
+    fn bind(&self, _args: &[ArgFacts]) -> Option<Arc<dyn ExternalFunction>> {
+        None
+    }
     /// The function for one call site.
     fn start(&self) -> Box<dyn StatefulFunction>;
 }

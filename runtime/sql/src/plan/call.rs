@@ -113,12 +113,18 @@ impl<'a> Binder<'a> {
         clause: Clause,
     ) -> Bound {
         let (args, types) = self.args(call, function, clause);
+        let mut function = std::sync::Arc::clone(function);
         let ty = match (&function.body, args.get(1).and_then(Expr::as_constant)) {
             (_, Some(Value::String(ty))) if function.name == "cast" => type_called(ty).unwrap_or_default(),
             (Body::External(external), _) => {
                 let facts: Vec<ArgFacts> = args.iter().zip(&types).map(|(arg, ty)| facts(arg, ty.clone())).collect();
                 match external.check(&facts) {
-                    Ok(ty) => ty,
+                    Ok(ty) => {
+                        if let Some(bound) = external.bind(&facts) {
+                            function = Function { body: Body::External(bound), ..Function::clone(&function) }.into();
+                        }
+                        ty
+                    }
                     Err(message) => {
                         return self.refuse(SqlError::new(span, format!("{}: {message}", function.name)));
                     }
