@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 use sluice::connection::ConnectorContext;
 use sluice::manifest;
@@ -244,6 +246,12 @@ async fn a_bad_message_and_a_bad_reading_cost_themselves_only() {
     let engine = run(&collecting(&rule, &options, &format!("{base}/#"))).await;
     let client = publisher(&rule, &format!("{base}/x")).await;
     let reading = |name: &str, value: &str| json!({"resourceName": name, "valueType": "Int8", "value": value});
+    // A message of EdgeX's own in CBOR, of which half arrives; as it is, and as the base64 of an envelope.
+    let cbor = std::fs::read(golden().join("v3-alltypes-envelope-event-cborpayload.cbor")).unwrap();
+    let half = &cbor[..cbor.len() / 2];
+    client.publish(&format!("{base}/x"), half).await.unwrap();
+    let half = json!({"contentType": "application/cbor", "payload": STANDARD.encode(half)});
+    client.publish(&format!("{base}/x"), half.to_string()).await.unwrap();
     for message in [
         json!({"payload": "%"}),
         json!({"event": {"readings": [reading("a", "1")]}}),
@@ -255,7 +263,9 @@ async fn a_bad_message_and_a_bad_reading_cost_themselves_only() {
     }
     wait::until_true("the good rows", async || rows_of(&rule).len() == 2).await;
     let status = engine.rule_status(&rule).unwrap();
-    assert_eq!(status.sources[0].dropped.get("payload"), Some(&4), "{status:?}");
+    assert_eq!(status.sources[0].dropped.get("payload"), Some(&6), "{status:?}");
+    let newest = &status.sources[0].last_error.as_ref().unwrap().message;
+    assert!(newest.contains("reading a: expected a whole number of 64 bits, found another text"), "{newest}");
     let columns = |row: &Json| row.as_object().unwrap().keys().filter(|key| *key != "m_e_t_a").cloned().collect();
     let columns: Vec<Vec<String>> = rows_of(&rule).iter().map(columns).collect();
     assert_eq!(columns, [["b"], ["c"]]);

@@ -117,6 +117,7 @@ async fn a_client_can_act_on_every_answer() {
     let source = take_all(queue);
     let url = server.url("/api/north/data?q=1");
     let gzip = Compression::Gzip.compress(b"{},{},{}").unwrap();
+    let zstd = Compression::Zstd.compress(b"{},{}").unwrap();
     let bomb = Compression::Zstd.compress(&vec![b' '; 1 << 20]).unwrap();
     let long = "x".repeat(1001);
     let json = ("content-type", "application/json");
@@ -126,6 +127,7 @@ async fn a_client_can_act_on_every_answer() {
         ("a row", b"{}".to_vec(), vec![json], 200, "{\"rows\":1}\n"),
         ("two rows", b"{},{}".to_vec(), vec![], 200, "{\"rows\":2}\n"),
         ("packed", gzip.clone(), vec![("content-encoding", "gzip")], 200, "{\"rows\":3}\n"),
+        ("packed otherwise", zstd, vec![("content-encoding", "zstd")], 200, "{\"rows\":2}\n"),
         ("no JSON", b"bad".to_vec(), vec![], 400, "{\"error\":\"line 1, column 1: expected an object\"}\n"),
         (
             "not packed",
