@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{self, OptionMap};
+use crate::common::{self, OptionMap, SecretKeyRef};
 use crate::rule::RuleOptions;
 
 /// A pod that runs rules. Optional: rules that name no runtime share one pod per namespace, `default`, made with the Helm
@@ -80,9 +80,15 @@ pub struct Storage {
 }
 
 /// The server that httppush streams receive on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, KubeSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.clientCa) || has(self.tls)")
+    .message("certificates of clients are only seen by a server with one of its own: set tls too"))]
 pub struct HttpPush {
+    /// Address of the pod that it listens on. Default 0.0.0.0; `::` where the pods have IPv6 addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 45), regex(pattern = "^[0-9A-Fa-f:.]+$"))]
+    pub address: Option<String>,
     /// Port. Default 10081.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
@@ -90,6 +96,17 @@ pub struct HttpPush {
     /// Certificate and key. Default: plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSecret>,
+    /// Certificates of authorities, as PEM: only clients with a certificate of these are let in. Needs tls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<SecretKeyRef>,
+    /// Longest body, packed or unpacked: 8Mi, 500k, "4096". Default 1Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = "^[1-9][0-9]*(k|M|G|Ki|Mi|Gi)?$"))]
+    pub body_limit: Option<String>,
+    /// Connections, and requests, at a time. Default 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency: Option<i32>,
     /// How the Service is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_type: Option<ServiceType>,

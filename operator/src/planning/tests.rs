@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice::Registry;
 use sluice::bundle::unpack;
 use sluice::pipeline::{BundleState, EngineReport, RuleReport, RuleState};
@@ -402,7 +402,10 @@ fn workloads() {
         "resources": { "limits": { "memory": "1Gi" } },
         "nodeSelector": { "site": "a" },
         "storage": { "size": "1Gi", "storageClassName": "fast" },
-        "httpPush": { "port": 9000, "tls": { "secretName": "cert" }, "serviceType": "NodePort" },
+        "httpPush": {
+            "address": "::", "port": 9000, "serviceType": "NodePort", "bodyLimit": "8Mi", "concurrency": 64,
+            "tls": { "secretName": "cert" }, "clientCa": { "name": "cameras", "key": "authorities.pem" },
+        },
         "podTemplate": { "metadata": { "annotations": { "a": "b" } }, "spec": { "priorityClassName": "high" } },
     }))
     .unwrap();
@@ -414,6 +417,47 @@ fn workloads() {
     // Nothing of the template depends on rules.
     let other = workload("plant", "default", None, None, &Egress { is_open: true, ..Egress::default() }, &settings());
     assert_eq!(plain.stateful_set, other.stateful_set);
+}
+
+/// Models come from wherever a pod can mount something; what the operator mounts stays.
+#[test]
+fn a_runtime_mounts_models() {
+    for source in [
+        json!({ "persistentVolumeClaim": { "claimName": "models" } }),
+        json!({ "configMap": { "name": "models" } }),
+        json!({ "secret": { "secretName": "models" } }),
+        json!({ "hostPath": { "path": "/models" } }),
+    ] {
+        let mut volume = source.clone();
+        volume["name"] = "models".into();
+        let spec: RuntimeSpec = serde_json::from_value(json!({
+            "image": "sluice:1-inference",
+            "podTemplate": { "spec": {
+                "volumes": [volume],
+                "containers": [{
+                    "name": "sluice",
+                    "volumeMounts": [{ "name": "models", "mountPath": "/models", "readOnly": true }],
+                    "env": [{ "name": "SLUICE_MODELS_DIR", "value": "/models" }],
+                }],
+            } },
+        }))
+        .unwrap();
+        let made = workload("plant", "edge", Some(&spec), Some("uid"), &Egress::default(), &settings());
+        let pod = &made.stateful_set["spec"]["template"]["spec"];
+        let has = |list: &Value, item: &Value| list.as_array().unwrap().contains(item);
+        assert!(has(&pod["volumes"], &volume), "{}", pod["volumes"]);
+        let container = &pod["containers"][0];
+        assert_eq!(container["image"], "sluice:1-inference");
+        assert!(has(&container["env"], &json!({ "name": "SLUICE_MODELS_DIR", "value": "/models" })));
+        assert!(has(&container["env"], &json!({ "name": "SLUICE_STATE_DIR", "value": "/var/lib/sluice" })));
+        let mounts: Vec<&Value> =
+            container["volumeMounts"].as_array().unwrap().iter().map(|m| &m["mountPath"]).collect();
+        assert!(
+            ["/etc/sluice/bundle", "/var/lib/sluice", "/tmp", "/models"]
+                .iter()
+                .all(|path| mounts.contains(&&json!(path)))
+        );
+    }
 }
 
 /// A step of a story.

@@ -16,6 +16,8 @@ const BUNDLE_DIR: &str = "/etc/sluice/bundle";
 const STATE_DIR: &str = "/var/lib/sluice";
 /// Where the certificate of the httppush server is mounted.
 const TLS_DIR: &str = "/etc/sluice/httppush";
+/// Where the authorities of its clients are mounted.
+const CLIENT_CA_DIR: &str = "/etc/sluice/httppush-clients";
 /// Port of the httppush server.
 const HTTP_PUSH_PORT: i32 = 10081;
 /// Rows that wait in channels may take one part in so many of the memory that the container may have.
@@ -208,6 +210,20 @@ fn template(runtime: &str, own: &RuntimeSpec, push: Option<&HttpPush>, push_port
         mounts.push(json!({ "name": "httppush-tls", "mountPath": TLS_DIR, "readOnly": true }));
         env.push(json!({ "name": "SLUICE_HTTPPUSH_CERT", "value": format!("{TLS_DIR}/tls.crt") }));
         env.push(json!({ "name": "SLUICE_HTTPPUSH_KEY", "value": format!("{TLS_DIR}/tls.key") }));
+    }
+    if let Some(ca) = push.and_then(|push| push.client_ca.as_ref()) {
+        let items = json!([{ "key": ca.key, "path": "ca.crt" }]);
+        let secret = json!({ "secretName": ca.name, "items": items, "defaultMode": 0o440 });
+        volumes.push(json!({ "name": "httppush-clients", "secret": secret }));
+        mounts.push(json!({ "name": "httppush-clients", "mountPath": CLIENT_CA_DIR, "readOnly": true }));
+        env.push(json!({ "name": "SLUICE_HTTPPUSH_CLIENT_CA", "value": format!("{CLIENT_CA_DIR}/ca.crt") }));
+    }
+    for (name, value) in [
+        ("SLUICE_HTTPPUSH_HOST", push.and_then(|push| push.address.clone())),
+        ("SLUICE_HTTPPUSH_BODY_LIMIT", push.and_then(|push| push.body_limit.clone())),
+        ("SLUICE_HTTPPUSH_CONCURRENCY", push.and_then(|push| Some(push.concurrency?.to_string()))),
+    ] {
+        env.extend(value.map(|value| json!({ "name": name, "value": value })));
     }
     let container = json!({
         "name": "sluice",

@@ -87,6 +87,8 @@ async fn what_is_wrong_is_refused_with_its_path() {
         runtime(json!({"replicas": 2})),
         runtime(json!({"httpPush": {"port": 0}})),
         runtime(json!({"httpPush": {"serviceType": "ExternalName"}})),
+        runtime(json!({"httpPush": {"clientCa": {"name": "a", "key": "b"}}})),
+        runtime(json!({"httpPush": {"address": "localhost", "bodyLimit": "much", "concurrency": 0}})),
         runtime(json!({"storage": {"storageClassName": "fast"}})),
         ("Runtime", "r".repeat(53), json!({})),
     ];
