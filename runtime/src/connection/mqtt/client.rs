@@ -226,10 +226,13 @@ impl Subscription {
     }
 
     /// These messages will not be safe any more. As with those that were not taken, without a session the broker is not kept
-    /// waiting for them.
+    /// waiting for them; with one it sends them again, on the next connection.
     pub fn give_up(&self, deliveries: impl IntoIterator<Item = Arc<Delivery>>) {
+        let mut deliveries = deliveries.into_iter().peekable();
         if self.client.settings.clean {
             self.ack(deliveries);
+        } else if deliveries.peek().is_some() {
+            self.client.shared.leave_behind();
         }
     }
 }
@@ -322,6 +325,14 @@ impl ClientTask {
                 // The broker keeps the subscriptions of a session for the next time.
                 if self.settings.clean {
                     todo.unsubscribe = gone;
+                }
+                // The broker waits to hear of what was left, and sends the others nothing new when that is too much. On a new
+                // connection it sends it again: to the stream that comes in place of this one, else it is nobody's.
+                if self.shared.has_left_behind() && !self.session.streams.is_empty() {
+                    todo.reconnect = Some(format!(
+                        "connects to {} again: a stream has left with messages that it had not acknowledged",
+                        self.settings.broker()
+                    ));
                 }
             }
             Command::Watch(id, health) => {

@@ -1,6 +1,6 @@
 //! Where the client leaves a stream's messages, and how they are acknowledged.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     n_full: AtomicUsize,
     /// Inboxes at their second limit.
     n_overflowing: AtomicUsize,
+    /// A stream that leaves, of a session that the broker keeps, has not acknowledged all that it got.
+    left_behind: AtomicBool,
 }
 
 impl Shared {
@@ -68,6 +70,16 @@ impl Shared {
         if acks.len() > n_before {
             self.wake.notify_one();
         }
+    }
+
+    /// A stream that leaves does not acknowledge what it has got: the broker is to send it again.
+    pub fn leave_behind(&self) {
+        self.left_behind.store(true, Ordering::Release);
+    }
+
+    /// True if a stream has left something behind since the last call.
+    pub fn has_left_behind(&self) -> bool {
+        self.left_behind.swap(false, Ordering::AcqRel)
     }
 
     /// Takes what has been acknowledged.
@@ -158,8 +170,11 @@ impl Inbox {
     pub fn close(&self, clean: bool) {
         // Frees its share of the limits.
         let messages = self.try_take().ok().flatten().unwrap_or_default();
+        let mut deliveries = messages.into_iter().filter_map(|message| message.delivery).peekable();
         if clean {
-            self.shared.ack(messages.into_iter().filter_map(|message| message.delivery));
+            self.shared.ack(deliveries);
+        } else if deliveries.peek().is_some() {
+            self.shared.leave_behind();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What outlives a connection: streams and their filters, and which message goes to which stream.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -72,7 +73,6 @@ pub struct Session {
     pub streams: Vec<Stream>,
     /// By the text that the broker gets.
     pub subscribed: BTreeMap<String, Subscribed>,
-    last_subscription_id: u32,
     last_pkid: u16,
     /// QoS 2 messages that were taken, but not yet released by the broker.
     pub received: HashSet<u16>,
@@ -107,11 +107,8 @@ impl Session {
     pub fn add(&mut self, stream: Stream) -> Vec<String> {
         let mut filters = Vec::new();
         for Filter { text, .. } in &stream.filters {
-            let last_id = &mut self.last_subscription_id;
-            let subscribed = self.subscribed.entry(text.clone()).or_insert_with(|| {
-                *last_id += 1;
-                Subscribed { id: *last_id, qos: 0 }
-            });
+            let id = subscription_id(text, |id| self.subscribed.values().any(|other| other.id == id));
+            let subscribed = self.subscribed.entry(text.clone()).or_insert(Subscribed { id, qos: 0 });
             subscribed.qos = subscribed.qos.max(stream.qos);
             filters.push(text.clone());
         }
@@ -229,6 +226,19 @@ impl Session {
     }
 }
 
+/// The mark of a filter's messages. Follows from the filter: a broker that keeps a session sends what it has kept with the mark
+/// of the subscription as it was then, in whatever order streams came in that process.
+fn subscription_id(filter: &str, is_taken: impl Fn(u32) -> bool) -> u32 {
+    /// What the protocol has room for.
+    const MAX: u64 = 268_435_455;
+    let mut hasher = foldhash::quality::FixedState::with_seed(0).build_hasher();
+    hasher.write(filter.as_bytes());
+    let hash = hasher.finish();
+    let ids = (0..=MAX).map(|step| u32::try_from(hash.wrapping_add(step) % MAX + 1).unwrap_or(1));
+    let mut free = ids.filter(|id| !is_taken(*id));
+    free.next().unwrap_or(1)
+}
+
 /// May a topic match both filters?
 pub fn overlap(a: &str, b: &str) -> bool {
     let (mut a, mut b) = (a.split('/'), b.split('/'));
@@ -285,13 +295,32 @@ mod tests {
         session.add(stream(3, &["a/+"]));
         session.add(stream(4, &["c"]));
         // One copy for all, as 3.1.1 brokers do, or with all identifiers.
+        let ids = ["a/+", "a/b", "a/#"].map(|filter| session.subscribed[filter].id);
         assert_eq!(counts(&mut session, vec![publish("a/b", &[])]), [1, 1, 1, 0]);
-        assert_eq!(counts(&mut session, vec![publish("a/b", &[1, 2, 3])]), [1, 1, 1, 0]);
+        assert_eq!(counts(&mut session, vec![publish("a/b", &ids)]), [1, 1, 1, 0]);
         // A copy per subscription.
-        let copies = vec![publish("a/b", &[1]), publish("a/b", &[2]), publish("a/b", &[3])];
+        let copies = ids.map(|id| publish("a/b", &[id])).into();
         assert_eq!(counts(&mut session, copies), [1, 1, 1, 0]);
-        assert_eq!(counts(&mut session, vec![publish("a/b/c", &[3])]), [0, 1, 0, 0]);
+        assert_eq!(counts(&mut session, vec![publish("a/b/c", &[ids[2]])]), [0, 1, 0, 0]);
         assert_eq!(session.dispatch(publish("other", &[])), Dispatched::Unwanted);
+    }
+
+    /// What a broker kept for a stream is the stream's, whichever came first this time.
+    #[test]
+    fn marks_of_filters_stay_the_same() {
+        let (mut before, mut after) = (Session::default(), Session::default());
+        before.add(stream(1, &["a"]));
+        before.add(stream(2, &["b"]));
+        after.add(stream(1, &["b"]));
+        after.remove(1, false);
+        after.add(stream(2, &["b"]));
+        after.add(stream(3, &["a"]));
+        for filter in ["a", "b"] {
+            assert_eq!(after.subscribed[filter].id, before.subscribed[filter].id);
+            assert!((1..=268_435_455).contains(&after.subscribed[filter].id));
+        }
+        let first = subscription_id("a", |_| false);
+        assert_eq!(subscription_id("a", |id| id == first), first % 268_435_455 + 1);
     }
 
     #[test]
