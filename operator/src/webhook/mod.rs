@@ -56,18 +56,24 @@ const RECENT: Duration = Duration::from_secs(3);
 
 /// Streams and tables that were let in just now: a rule in the same file is judged by them before the watch brings them.
 #[derive(Clone, Default)]
-pub struct Recent(Arc<Mutex<Vec<(Instant, Arc<Stored>)>>>);
+pub struct Recent(Arc<Mutex<Vec<LetIn>>>);
+
+/// What was let in, and when.
+struct LetIn {
+    at: Instant,
+    object: Arc<Stored>,
+}
 
 impl Recent {
     fn note(&self, object: Stored) {
-        self.lock().push((Instant::now(), Arc::new(object)));
+        self.lock().push(LetIn { at: Instant::now(), object: Arc::new(object) });
     }
 
     /// Adds those of a namespace that `objects` has not, or has in an older form.
     fn add_to(&self, namespace: &str, objects: &mut BTreeMap<Key, Arc<Stored>>) {
         let mut recent = self.lock();
-        recent.retain(|(at, _)| at.elapsed() < RECENT);
-        for (_, object) in recent.iter().filter(|(_, object)| object.namespace == namespace) {
+        recent.retain(|known| known.at.elapsed() < RECENT);
+        for object in recent.iter().map(|known| &known.object).filter(|object| object.namespace == namespace) {
             let key = (object.kind, object.name.clone());
             let is_newer = |known: &Arc<Stored>| known.uid == object.uid && known.generation >= object.generation;
             if !objects.get(&key).is_some_and(is_newer) {
@@ -76,7 +82,7 @@ impl Recent {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Stored>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<LetIn>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -71,7 +71,7 @@ async fn an_edit_of_one_rule_of_a_hundred_loses_no_row_of_the_others() {
     for i in (0..100).filter(|i| *i != 7) {
         assert_numbered(&rows, &format!("many/out/{i}"), n);
     }
-    let edited = rows.iter().filter(|(topic, _)| topic == "many/out/7").last().unwrap();
+    let edited = rows.iter().rfind(|(topic, _)| topic == "many/out/7").unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&edited.1).unwrap(), json!({"n": n - 1, "double": 2 * (n - 1)}));
     assert_eq!(site.pods("many").await, pods, "an edit restarts no pod");
     long::report(&format!(
