@@ -167,3 +167,56 @@ async fn complaint(name: &str, files: &TempDir) -> String {
     }
     stable(&errors.join("\n  "))
 }
+
+/// Pictures that are none, cut short or bombs, and models that are missing or broken: each costs the rows that it spoils, counted and
+/// explained, and the rule goes on.
+#[cfg(feature = "inference")]
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_pictures_and_models_cost_their_rows_only() {
+    const GOOD: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAADUlEQVR42mP4zwAE/wEHAAH/PX2MSQAAAABJRU5ErkJggg==";
+    // Says that it has 60,000 by 60,000 pixels.
+    const BOMB: &str =
+        "iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAIAAAAPsOIVAAAADUlEQVR42mP4zwAE/wEHAAH/PX2MSQAAAABJRU5ErkJggg==";
+    const CUT: &str = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAADUlEQVR42mP4";
+    let files = tempfile::tempdir().unwrap();
+    let pictures = [GOOD, BOMB, "bm8gcGljdHVyZQ==", CUT, GOOD];
+    let rows = (1..).zip(pictures).map(|(id, picture)| format!("{{\"id\":{id},\"f\":\"{picture}\"}}\n"));
+    std::fs::write(files.path().join("frames.ndjson"), rows.collect::<String>()).unwrap();
+    std::fs::write(files.path().join("broken.onnx"), "no model").unwrap();
+    let document = |kind: &str, name: &str, spec: &str| {
+        format!("apiVersion: sluice.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
+    };
+    let rule = |name: &str, item: &str, sink: &str| {
+        document("Rule", name, &format!("{{sql: \"SELECT id, {item} AS x FROM frames\", sinks: [{{{sink}}}]}}"))
+    };
+    let stream = "{type: file, datasource: \"${dir}/frames.ndjson\", shared: true, options: {follow: true}, \
+                  fields: [{name: id, type: bigint}, {name: f, type: bytea}]}";
+    let text = [
+        document("Stream", "frames", stream),
+        rule("demo", "image_info(image_gray(f))->width", "stdout: {sendSingle: true}"),
+        rule("missing", "onnx('missing', image_tensor(f, 2, 1))", "nop: {}"),
+        rule("broken", "onnx('broken', image_tensor(f, 2, 1))", "nop: {}"),
+    ];
+    std::fs::write(files.path().join("sluice.yaml"), text.concat()).unwrap();
+    let models = files.path().display().to_string();
+    let sluice = Sluice::run_ready(&files.path().join("sluice.yaml"), &["--models-dir", &models]).await.unwrap();
+    let status = async |rule: &str| -> Value {
+        serde_json::from_str(&sluice.get(&format!("/rules/{rule}")).await.unwrap()).unwrap()
+    };
+    for (rule, n_failed, newest) in [
+        ("demo", 3, "not a picture that can be read: "),
+        ("missing", 5, "missing.onnx can't be read: "),
+        ("broken", 5, "broken.onnx can't be used: "),
+    ] {
+        wait::until_true(rule, async || status(rule).await["rowsFailed"] == n_failed).await;
+        let status = status(rule).await;
+        assert_eq!((&status["state"], &status["rowsIn"]), (&"running".into(), &5.into()), "{status}");
+        let error = status["lastError"]["message"].as_str().unwrap();
+        assert!(error.contains(newest), "{rule}: {error}");
+    }
+    wait::until_true("the good rows", async || sluice.stdout().len() == 2).await;
+    assert_eq!(sluice.stdout(), [r#"{"id":1,"x":2}"#, r#"{"id":5,"x":2}"#]);
+    let log = sluice.stderr().join("\n");
+    assert!(log.contains("a picture of 60000 x 60000 pixels is too large"), "{log}");
+}
