@@ -31,7 +31,6 @@ use crate::pipeline::decode::StreamDecoder;
 use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::panic_message;
-use crate::pipeline::receipt::Receipt;
 use crate::source::{Ingest, Source, SourceContext};
 use crate::state::OpenJournal;
 use crate::state::journal::Journal;
@@ -59,8 +58,6 @@ pub enum Signal {
         arrived: Instant,
         /// Where they stand in the feed's journal, if it keeps one.
         place: Option<Place>,
-        /// For senders that wait until they are processed.
-        receipt: Option<Receipt>,
     },
     /// In answer to a rule that asked: everything that arrived before this time has been sent.
     Time(Timestamp),
@@ -554,7 +551,6 @@ impl Hub {
             }
         };
         let now = recorded.map_or_else(|| context.connector.clock.now(), |(time, _)| time);
-        let receipt = Receipt::of(&ingest.items);
         let batch = self.decoder.decode(ingest, now, &self.metrics);
         let n_rows = batch.rows.len() as u64;
         // Senders that wait have heard by now how their messages were read.
@@ -566,7 +562,7 @@ impl Hub {
             self.next = offset + 1;
         }
         self.is_delivering = true;
-        let delivered = self.deliver_all(batch, arrived, recorded, receipt).await;
+        let delivered = self.deliver_all(batch, arrived, recorded).await;
         self.is_delivering = false;
         self.tell_time();
         delivered?;
@@ -580,19 +576,12 @@ impl Hub {
         Some(())
     }
 
-    async fn deliver_all(
-        &mut self,
-        batch: Batch,
-        arrived: Instant,
-        recorded: Option<(Timestamp, u64)>,
-        receipt: Option<Receipt>,
-    ) -> Option<()> {
+    async fn deliver_all(&mut self, batch: Batch, arrived: Instant, recorded: Option<(Timestamp, u64)>) -> Option<()> {
         let mut parts = parts(batch);
         while let Some((batch, part, is_last)) = parts.next() {
             let n_rows = batch.rows.len() as u64;
             let place = recorded.map(|(time, offset)| Place { time, offset, part, is_last });
-            let receipt = receipt.clone();
-            let delivered = self.deliver(Signal::Rows { batch: Arc::new(batch), arrived, place, receipt }).await;
+            let delivered = self.deliver(Signal::Rows { batch: Arc::new(batch), arrived, place }).await;
             if delivered.is_none() {
                 // What is in a journal is processed after the next start.
                 if recorded.is_none() {
@@ -679,12 +668,7 @@ impl Hub {
                 continue;
             }
             match subscriber.channel.try_send(signal.clone()) {
-                Ok(()) => {
-                    subscriber.n_delivered = n_delivered;
-                    if let Signal::Rows { receipt: Some(receipt), .. } = &signal {
-                        receipt.given();
-                    }
-                }
+                Ok(()) => subscriber.n_delivered = n_delivered,
                 Err(TrySendError::Closed(_)) => self.subscribers.retain(|subscriber| subscriber.id != id),
                 Err(TrySendError::Full(_)) => {
                     let channel = subscriber.channel.clone();

@@ -105,7 +105,7 @@ impl Resume {
                         continue;
                     }
                     let place = Some(Place { time, offset: record, part, is_last });
-                    let signal = Signal::Rows { batch: Arc::new(batch), arrived: Instant::now(), place, receipt: None };
+                    let signal = Signal::Rows { batch: Arc::new(batch), arrived: Instant::now(), place };
                     if self.channel.send(signal).await.is_err() {
                         return;
                     }

@@ -3,7 +3,6 @@
 pub(crate) mod doubles;
 mod durable;
 mod life;
-mod processed;
 mod slow;
 
 use std::time::Duration;
