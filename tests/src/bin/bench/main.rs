@@ -1,7 +1,7 @@
 //! Benchmarks: what the engine costs beside what can't be avoided, measured in the same run.
 //!
-//! Absolute numbers depend on the machine and on what else it does; the ratios are what counts. Run it built as shipped:
-//! `cargo run --profile dist --bin bench -- w1`.
+//! Absolute numbers depend on the machine and on what else it does; the ratios are what counts:
+//! `cargo run --release --bin bench -- w1`.
 
 mod broker;
 mod decode;
