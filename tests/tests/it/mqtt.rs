@@ -368,46 +368,6 @@ async fn a_stream_that_leaves_a_kept_session_leaves_its_messages_to_the_next_one
     }
 }
 
-/// What the broker keeps while we are away reaches its stream, whatever order the streams come back in.
-#[tokio::test(flavor = "multi_thread")]
-async fn streams_of_a_kept_session_come_back_in_any_order() {
-    let broker = Mosquitto::shared().await;
-    let client = MqttClient::connect(broker.port());
-    for version in ["3.1.1", "5"] {
-        let topics = [unique("first"), unique("second")];
-        let options = json!({
-            "server": broker.url(),
-            "protocolVersion": version,
-            "qos": 1,
-            "enableClientSession": true,
-            "clientid": unique("order"),
-        });
-        let process = Process::new();
-        let mut sources = Vec::new();
-        for topic in &topics {
-            let mut source = process.subscribe(topic, options.clone()).await;
-            // Until the broker has the subscription.
-            wait::until_true("the subscription", async || {
-                client.publish(topic, "probe").await.unwrap();
-                source.takes_some().await
-            })
-            .await;
-            sources.push(source);
-        }
-        process.stop().await;
-        drop(sources);
-        for topic in &topics {
-            client.publish(topic, topic.as_str()).await.unwrap();
-        }
-        client.acknowledged().await;
-        let process = Process::new();
-        let mut second = process.subscribe(&topics[1], options.clone()).await;
-        let mut first = process.subscribe(&topics[0], options).await;
-        while !first.read(1).await.contains(&topics[0]) {}
-        while !second.read(1).await.contains(&topics[1]) {}
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again() {
     let broker = Mosquitto::shared().await;
