@@ -225,7 +225,8 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
             Fault::Broker => {
                 // What the publisher would send again would rightly count twice.
                 publisher.acknowledged().await;
-                restart_broker(&mut servers.broker).await?;
+                servers.broker.stop().await?;
+                servers.broker.restart().await?;
             }
             Fault::Redis => {
                 servers.redis.kill();
@@ -292,21 +293,6 @@ fn fill_redis(redis: &Redis) -> Result<()> {
         redis.cli(&["SET", &format!("site:{k}"), &format!("{{\"id\":{k},\"site\":\"s{k}\"}}")])?;
     }
     Ok(())
-}
-
-/// Stops the broker as its operator would: it writes down what it holds.
-async fn restart_broker(broker: &mut Mosquitto) -> Result<()> {
-    let pid = broker.server().pid().context("the broker runs")?;
-    std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
-    let start = Instant::now();
-    while crate::services::listens(broker.port()).await {
-        ensure!(start.elapsed() < wait::DEADLINE, "the broker does not stop");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    // It closes its port first, and writes then.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    broker.kill();
-    broker.restart().await
 }
 
 fn write_rules(dir: &Path, servers: &Servers, prefix: &str, n_edits: u32) -> Result<()> {

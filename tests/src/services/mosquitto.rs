@@ -100,7 +100,15 @@ impl Mosquitto {
         self.server.port
     }
 
-    /// Kills the broker.
+    /// Stops the broker; it writes down what it holds.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server.stop().await
+    }
+
+    /// Kills the broker. What it has acknowledged since it last wrote down what it holds is gone: it acknowledges first.
     pub fn kill(&mut self) {
         self.server.kill();
     }

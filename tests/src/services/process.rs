@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::wait::DEADLINE;
@@ -98,6 +98,22 @@ impl Server {
             child.kill().ok();
             child.wait().ok();
         }
+    }
+
+    /// Asks it to end, as its operator would, and waits until it has written down what it holds.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        let start = Instant::now();
+        while child.try_wait()?.is_none() {
+            ensure!(start.elapsed() < DEADLINE, "{} does not stop", self.name);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.child = None;
+        Ok(())
     }
 
     /// The process id while it runs.

@@ -99,7 +99,13 @@ async fn what_is_wrong_is_refused_with_its_path() {
         let refusal = cluster
             .kubectl_with(&["create", "--dry-run=server", "-f", "-"], Some(&object.to_string()))
             .expect_err(&format!("{object} is accepted"));
-        report.push_str(&format!("{kind} {spec}\n  {}\n", refusal.to_string().trim_end().replace('\n', "\n  ")));
+        let refusal = refusal.to_string();
+        let (first, fields) = refusal.trim_end().split_once('\n').unwrap_or((refusal.trim_end(), ""));
+        // The server goes through the fields in no fixed order.
+        let mut fields: Vec<_> = fields.lines().collect();
+        fields.sort_unstable();
+        report.push_str(&format!("{kind} {spec}\n  {first}\n"));
+        report.extend(fields.iter().map(|field| format!("  {field}\n")));
     }
     insta::assert_snapshot!(report);
 }
