@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use sluice_crds::RuleOptions;
 use sluice_sql::Schema;
+use sluice_sql::function::Registry as Functions;
 use sluice_sql::plan::{Catalog, LookupPlan, SourceDef, SourceKind};
-use sluice_sql::sql::ast::{JoinKind, Select, Statement};
-use sluice_sql::sql::{SqlError, SqlErrors, parse_statement};
+use sluice_sql::sql::ast::{JoinKind, Select, SourceRef, Statement};
+use sluice_sql::sql::{Span, SqlError, SqlErrors, parse_statement};
 use sluice_sql::value::{Column, ColumnKind, Type};
 
 use crate::connection::{Connections, ConnectorContext, Health, Tasks};
@@ -127,13 +128,13 @@ impl<'a> Checker<'a> {
         };
         let mut unknown = Vec::new();
         if let Some(select) = &select {
-            let read = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
-            verdict.reads = read.map(|source| source.name.name.to_string()).collect();
+            let functions = &self.registry.functions;
+            verdict.reads = sources_of(select, functions).into_iter().map(|(name, ..)| name.to_string()).collect();
             verdict.reads.sort();
             verdict.reads.dedup();
             if verdict.reads.iter().any(|name| !self.named.catalog.sources.contains_key(name.as_str())) {
                 let catalog = self.named.catalog.clone();
-                unknown = assume_sources(select, &mut self.named.catalog);
+                unknown = assume_sources(select, functions, &mut self.named.catalog);
                 self.rule_without(rule);
                 self.named.catalog = catalog;
             }
@@ -346,20 +347,29 @@ impl<'a> Checker<'a> {
 
 /// Adds what the statement reads and nobody has created: a stream, or in a join without a window a lookup table, as nothing
 /// else can be joined there. Gives an error for each.
-pub fn assume_sources(select: &Select, catalog: &mut Catalog) -> Vec<SqlError> {
-    let joined = if select.window.is_some() { SourceKind::Stream } else { SourceKind::LookupTable };
-    let joins = select.joins.iter().map(|join| (&join.source.name, joined));
+pub fn assume_sources(select: &Select, functions: &Functions, catalog: &mut Catalog) -> Vec<SqlError> {
     let mut unknown = Vec::new();
-    for (name, kind) in std::iter::once((&select.from.name, SourceKind::Stream)).chain(joins) {
-        if catalog.sources.contains_key(&name.name) {
+    for (name, span, kind) in sources_of(select, functions) {
+        if catalog.sources.contains_key(name) {
             continue;
         }
         let known = catalog.sources.keys().map(|name| name.as_str());
-        let error = SqlError::new(name.span, format!("there is no stream or table \"{}\"", name.name));
-        unknown.push(error.with_suggestion(&name.name, known));
-        catalog.sources.insert(name.name.clone(), SourceDef { kind, ..SourceDef::default() });
+        let error = SqlError::new(span, format!("there is no stream or table \"{name}\""));
+        unknown.push(error.with_suggestion(name, known));
+        catalog.sources.insert(name.into(), SourceDef { kind, ..SourceDef::default() });
     }
     unknown
+}
+
+/// The streams and tables that a statement reads, with their places, and what they are if nothing else is known.
+fn sources_of<'a>(select: &'a Select, functions: &Functions) -> Vec<(&'a str, Span, SourceKind)> {
+    let joined = if select.window.is_some() { SourceKind::Stream } else { SourceKind::LookupTable };
+    let named = |source: &'a SourceRef, kind| (source.name.name.as_str(), source.name.span, kind);
+    let mut sources = vec![named(&select.from, SourceKind::Stream)];
+    sources.extend(select.joins.iter().map(|join| named(&join.source, joined)));
+    let looked_up = sluice_sql::plan::looked_up(select, functions);
+    sources.extend(looked_up.into_iter().map(|(table, span)| (table, span, SourceKind::LookupTable)));
+    sources
 }
 
 /// What connectors and formats call by its own name, and has a field and an option of the statement, not a connector's option.

@@ -194,6 +194,17 @@ fn a_rule_starts_when_its_stream_appears() {
 }
 
 #[test]
+fn a_table_that_only_a_function_reads_goes_along() {
+    let mut world = World::new();
+    world.stream("s", "k string").rule("r", "SELECT get_keyed_state(k, \"bigint\", 0) AS n FROM s").settle();
+    assert_eq!(world.reasons("r"), "Accepted !StreamNotFound !NotRunnable !StreamNotFound");
+    let spec = json!({"name": "keyed_state", "type": "memory", "datasource": "kept", "key": "key"});
+    world.apply(Kind::LookupTable, "kept", spec).settle();
+    assert_eq!(world.reasons("r"), GOOD);
+    assert_eq!(world.status(Kind::LookupTable, "kept").status["usedBy"], json!(["r"]));
+}
+
+#[test]
 fn a_bad_edit_leaves_the_last_good_generation_running() {
     let mut world = World::new();
     world.stream("s", "a BIGINT").rule("r", "SELECT a FROM s").rule("other", "SELECT * FROM s").settle();

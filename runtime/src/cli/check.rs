@@ -86,10 +86,10 @@ fn check_statements(text: &str) -> Vec<Diagnostic> {
                 catalog.sources.insert(create.name.name.clone(), created(create));
             }
             Statement::Select(select) => {
-                for unknown in assume_sources(select, &mut catalog) {
+                let functions = &Registry::builtin().functions;
+                for unknown in assume_sources(select, functions, &mut catalog) {
                     findings.push(diagnostic(text, &unknown, Severity::Warning));
                 }
-                let functions = &Registry::builtin().functions;
                 if let Err(errors) = plan_statement(select, &catalog, functions, &RuleOptions::default()) {
                     findings.extend(errors.iter().map(error));
                 }

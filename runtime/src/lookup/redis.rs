@@ -45,13 +45,14 @@ struct RedisLookupOptions {
     key_template: Option<String>,
 }
 
-/// Kinds of value. `string` (default): one row in the table's format. `list`: a row per element. `hash`: one row, a column per field;
-/// its values are text unless a type is declared.
+/// Kinds of value. `string` (default): one row in the table's format. `text`: a string as it is, in the column `value`. `list`: a
+/// row per element. `hash`: one row, a column per field; its values are text, as is `value`, unless a type is declared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum DataType {
     #[default]
     String,
+    Text,
     List,
     Hash,
 }
@@ -76,16 +77,14 @@ fn build(args: &LookupArgs<'_>) -> Result<Arc<dyn LookupSource>, ConfigError> {
             return Err(ConfigError::new("keyTemplate", message));
         }
     };
+    let columns = || {
+        let fields = args.table.fields.iter();
+        let declared = fields.map(|field| (field.name.name.clone(), Declared::new(&field.ty))).collect();
+        Columns { slots: args.slots(), declared }
+    };
     let rows = match options.data_type {
-        DataType::Hash => Rows::Hash {
-            slots: args.slots(),
-            declared: args
-                .table
-                .fields
-                .iter()
-                .map(|field| (field.name.name.clone(), Declared::new(&field.ty)))
-                .collect(),
-        },
+        DataType::Hash => Rows::Hash(columns()),
+        DataType::Text => Rows::Text(columns()),
         DataType::String | DataType::List => {
             Rows::Encoded { is_list: options.data_type == DataType::List, decoder: Mutex::new(make_decoder(args)?) }
         }
@@ -124,7 +123,15 @@ enum Rows {
     /// Each text is one or more rows in the table's format.
     Encoded { is_list: bool, decoder: Mutex<Box<dyn Decoder>> },
     /// Field and value in turn.
-    Hash { slots: Slots, declared: Vec<(SmolStr, Declared)> },
+    Hash(Columns),
+    /// Each text is the value of one column.
+    Text(Columns),
+}
+
+/// Makes rows of texts.
+struct Columns {
+    slots: Slots,
+    declared: Vec<(SmolStr, Declared)>,
 }
 
 #[async_trait]
@@ -153,20 +160,17 @@ impl LookupSource for RedisLookup {
         let fail = |error: RedisError| client.error(&error);
         match &self.rows {
             Rows::Encoded { is_list: false, decoder } => {
-                let mut command = cmd("MGET");
-                let mut n_keys = 0;
-                for key in keys {
-                    command.arg(key);
-                    n_keys += 1;
-                }
-                let Reply::Array(replies) = connection.run(&command).await.map_err(fail)? else {
-                    return Err(ConnectorError::external("Redis answered MGET with something else than a list"));
-                };
-                if replies.len() != n_keys {
-                    return Err(ConnectorError::external("Redis answered MGET with a list of another length"));
-                }
+                let replies = strings(&mut connection, keys, fail).await?;
                 let mut decoder = decoder.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(replies.into_iter().map(|reply| decode(&mut **decoder, reply)).collect())
+            }
+            Rows::Text(columns) => {
+                let replies = strings(&mut connection, keys, fail).await?;
+                let row = |reply| match reply {
+                    Reply::Nil => Ok(Vec::new()),
+                    reply => columns.row([(Some(SmolStr::new_static("value")), text(reply))]),
+                };
+                Ok(replies.into_iter().map(row).collect())
             }
             Rows::Encoded { is_list: true, decoder } => {
                 let commands = keys.map(|key| command("LRANGE", &[&key, "0", "-1"])).collect();
@@ -182,11 +186,11 @@ impl LookupSource for RedisLookup {
                 };
                 Ok(replies.into_iter().map(rows).collect())
             }
-            Rows::Hash { slots, declared } => {
+            Rows::Hash(columns) => {
                 let commands = keys.map(|key| command("HGETALL", &[&key])).collect();
                 let replies = connection.run_all(commands).await.map_err(fail)?;
                 let row = |reply| match reply {
-                    Ok(reply) => hash_row(slots, declared, reply),
+                    Ok(reply) => hash_row(columns, reply),
                     Err(error) => Err(client.error(&error)),
                 };
                 Ok(replies.into_iter().map(row).collect())
@@ -199,6 +203,27 @@ fn command(name: &str, args: &[&str]) -> Cmd {
     let mut command = cmd(name);
     command.arg(args);
     command
+}
+
+/// What `MGET` gives for the keys, in order.
+async fn strings(
+    connection: &mut RedisConnection,
+    keys: impl Iterator<Item = String>,
+    fail: impl Fn(RedisError) -> ConnectorError,
+) -> Result<Vec<Reply>, ConnectorError> {
+    let mut command = cmd("MGET");
+    let mut n_keys = 0;
+    for key in keys {
+        command.arg(key);
+        n_keys += 1;
+    }
+    let Reply::Array(replies) = connection.run(&command).await.map_err(fail)? else {
+        return Err(ConnectorError::external("Redis answered MGET with something else than a list"));
+    };
+    if replies.len() != n_keys {
+        return Err(ConnectorError::external("Redis answered MGET with a list of another length"));
+    }
+    Ok(replies)
 }
 
 /// A text in the table's format.
@@ -217,7 +242,7 @@ fn decode(decoder: &mut dyn Decoder, reply: Reply) -> Found {
 }
 
 /// A hash without fields is one that is not there.
-fn hash_row(slots: &Slots, declared: &[(SmolStr, Declared)], reply: Reply) -> Found {
+fn hash_row(columns: &Columns, reply: Reply) -> Found {
     let pairs: Vec<(Reply, Reply)> = match reply {
         Reply::Map(pairs) => pairs,
         Reply::Array(items) => {
@@ -229,30 +254,37 @@ fn hash_row(slots: &Slots, declared: &[(SmolStr, Declared)], reply: Reply) -> Fo
     if pairs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut object = Object::with_capacity(pairs.len());
-    for (name, value) in pairs {
-        let (Some(name), Some(value)) = (text(name), text(value)) else {
-            return Err(ConnectorError::user("a field of the hash is no UTF-8 text"));
-        };
-        let value = match declared.iter().find(|(column, _)| *column == name) {
-            Some((_, ty)) => {
-                ty.convert_text(value).map_err(|message| ConnectorError::user(format!("field {name}: {message}")))?
-            }
-            None if declared.is_empty() => Value::String(value),
-            None => continue,
-        };
-        object.insert(name, value);
-    }
-    let mut row: Row = slots.empty(0, None);
-    for slot in &slots.fields {
-        if let Some(value) = object.get(&slot.name) {
-            set(&mut row, slot.idx, value.clone());
+    columns.row(pairs.into_iter().map(|(name, value)| (text(name), text(value))))
+}
+
+impl Columns {
+    /// A row of names and texts, which are absent if they are no UTF-8.
+    fn row(&self, pairs: impl IntoIterator<Item = (Option<SmolStr>, Option<SmolStr>)>) -> Found {
+        let mut object = Object::with_capacity(1);
+        for (name, value) in pairs {
+            let (Some(name), Some(value)) = (name, value) else {
+                return Err(ConnectorError::user("what is there is no UTF-8 text"));
+            };
+            let value = match self.declared.iter().find(|(column, _)| *column == name) {
+                Some((_, ty)) => ty
+                    .convert_text(value)
+                    .map_err(|message| ConnectorError::user(format!("field {name}: {message}")))?,
+                None if self.declared.is_empty() => Value::String(value),
+                None => continue,
+            };
+            object.insert(name, value);
         }
+        let mut row: Row = self.slots.empty(0, None);
+        for slot in &self.slots.fields {
+            if let Some(value) = object.get(&slot.name) {
+                set(&mut row, slot.idx, value.clone());
+            }
+        }
+        if let Some(star) = self.slots.star {
+            set(&mut row, star, Value::Object(Arc::new(object)));
+        }
+        Ok(vec![row])
     }
-    if let Some(star) = slots.star {
-        set(&mut row, star, Value::Object(Arc::new(object)));
-    }
-    Ok(vec![row])
 }
 
 fn text(reply: Reply) -> Option<SmolStr> {

@@ -1,10 +1,12 @@
 //! What surrounds a row: its window, its time, its message, its rule.
 
 use super::NullPolicy::Null;
-use super::define::{arg, ex, expected, gives, text};
+use super::define::{arg, ex, gives, string, text};
+use super::transform::{cast, no_type};
 use super::{Body, ContextFn, EvalError, Function, Param, StatefulFunction};
 use crate::expr::EvalContext;
 use crate::value::Value;
+use crate::value::coerce::type_called;
 use crate::value::state::StateIo;
 
 /// The functions of this file.
@@ -50,16 +52,29 @@ pub(super) fn functions() -> Vec<Function> {
         hits("last_agg_hit_count", count)
             .docs("As `last_hit_count`, in `HAVING`.", &[ex!("last_agg_hit_count()", "{}\n{}", "1")]),
         hits("last_agg_hit_time", time).docs("As `last_hit_time`, in `HAVING`.", &[ex!("last_agg_hit_time()", "{}", "0")]),
-        Function::scalar("get_keyed_state", &[Param::String, Param::StringLiteral, Param::Any], gives::any, |args, _| {
-            Err(expected("a key of a state store: there is none", arg(args, 0)))
-        })
-        .volatile()
-        .check(|_| Err("get_keyed_state needs a key-value store, and there is none; use a lookup table".to_owned()))
-        .docs(
-            "Not available: there is no key-value store beside the rules. A lookup table over Redis answers the same question.",
-            &[ex!("get_keyed_state('k', 'bigint', 0)", "{}", "error")],
-        ),
+        Function::scalar("get_keyed_state", &[Param::String, Param::StringLiteral, Param::Any], gives::any, keyed_state)
+            .looks_up("keyed_state")
+            .check(|literals| match literals.get(1) {
+                Some(Some(Value::String(name))) if type_called(name).is_none() => Err(no_type(name)),
+                _ => Ok(()),
+            })
+            .docs(
+                "What is kept outside of the rules under a key, as a value of the type, or the default where there is nothing. \
+                 It is looked up in the lookup table that is called `keyed_state`, of any kind, by its column `key`; the result \
+                 is its column `value`. For texts in Redis that is a table of type `redis` with `dataType: text`. The key \
+                 can't come from an aggregate.",
+                &[],
+            ),
     ]
+}
+
+/// The last argument is what was found.
+fn keyed_state(args: &[Value], ctx: &mut EvalContext<'_>) -> Result<Value, EvalError> {
+    string(args, 0)?;
+    match arg(args, 3) {
+        found if found.is_null() => Ok(arg(args, 2).clone()),
+        found => cast(&[found.clone(), arg(args, 1).clone()], ctx),
+    }
 }
 
 fn hits(name: &'static str, new: fn() -> Box<dyn StatefulFunction>) -> Function {

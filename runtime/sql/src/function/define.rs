@@ -23,6 +23,7 @@ impl Function {
             volatility: Volatility::Immutable,
             numbers: Numbers::AsIs,
             with_row: false,
+            looks_up: None,
             check: None,
             docs: "",
             examples: &[],
@@ -84,6 +85,12 @@ impl Function {
     /// The whole row comes as one more argument, behind the others.
     pub fn with_row(self) -> Self {
         Function { with_row: true, ..self }
+    }
+
+    /// What is found in a lookup table by the first argument comes as one more argument, behind the others: see
+    /// [`Function::looks_up`].
+    pub fn looks_up(self, table: &'static str) -> Self {
+        Function { looks_up: Some(table), ..self }
     }
 
     /// An extra check of the literals when planning.

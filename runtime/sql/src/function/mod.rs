@@ -143,6 +143,9 @@ pub struct Function {
     pub numbers: Numbers,
     /// The whole row comes as one more argument, an object behind the others.
     pub with_row: bool,
+    /// The lookup table, by SQL name, whose column `value` comes as one more argument, behind the others: of the row whose
+    /// `key` is the first argument, missing if there is none.
+    pub looks_up: Option<&'static str>,
     /// Extra check of the arguments when planning (`None` for an argument that is no literal).
     pub check: Option<LiteralCheck>,
     /// One or two sentences for the reference page.

@@ -108,11 +108,12 @@ pub(super) fn functions() -> Vec<Function> {
     ]
 }
 
-fn no_type(name: &str) -> String {
+pub(super) fn no_type(name: &str) -> String {
     format!("{name:?} is no type; use bigint, float, string, boolean, datetime or bytea")
 }
 
-fn cast(args: &[Value], ctx: &mut EvalContext<'_>) -> Result<Value, EvalError> {
+/// The first argument as a value of the type that the second one names.
+pub(super) fn cast(args: &[Value], ctx: &mut EvalContext<'_>) -> Result<Value, EvalError> {
     let name = string(args, 1)?;
     let ty = type_called(name).ok_or_else(|| EvalError(no_type(name)))?;
     coerce::cast(arg(args, 0), &ty, &ctx.rule.time_zone, ctx.rule.now).map_err(EvalError)

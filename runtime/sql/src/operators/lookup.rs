@@ -109,6 +109,7 @@ pub(super) fn join_row(
     let matches: &[Row] = match answer {
         Some(LookupAnswer::Drop) => return,
         Some(LookupAnswer::Null) => return joined.push(row),
+        Some(LookupAnswer::Rows(rows)) if stage.single => rows.get(..1).unwrap_or_default(),
         Some(LookupAnswer::Rows(rows)) => rows,
         None => &[],
     };

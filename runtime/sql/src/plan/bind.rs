@@ -6,10 +6,10 @@
 use smol_str::SmolStr;
 
 use super::alias::Alias;
-use super::fold;
 use super::sources::{Column, Origin, Source};
-use super::stages::{AggregateCall, Computed, RowNumber};
+use super::stages::{AggregateCall, Computed, LookupStage, RowNumber};
 use super::walk::unnested;
+use super::{Catalog, LookupPlan, fold};
 use crate::expr::{Arithmetic, Case, Comparison, Expr, ExprKind, LikePattern};
 use crate::function::{Function, Registry};
 use crate::sql::ast::{self, BinaryOp, Ident, Literal, UnaryOp};
@@ -80,6 +80,8 @@ pub(super) struct Binder<'a> {
     pub alias_references: bool,
     /// Known functions.
     pub functions: &'a Registry,
+    /// Known streams and tables.
+    pub catalog: &'a Catalog,
     /// Names given by the select list.
     pub aliases: Vec<Alias<'a>>,
     /// The slots that are needed.
@@ -92,6 +94,8 @@ pub(super) struct Binder<'a> {
     pub aggregates: Vec<AggregateCall>,
     /// `row_number` calls.
     pub row_numbers: Vec<RowNumber>,
+    /// Lookups that functions ask for, done behind those of joins.
+    pub looked_up: Vec<(LookupPlan, LookupStage)>,
     /// Functions with state per call site.
     pub states: Vec<std::sync::Arc<Function>>,
     /// What is wrong.
@@ -117,7 +121,7 @@ const MAX_PATH: usize = 50;
 
 impl<'a> Binder<'a> {
     /// A binder over the sources of a statement.
-    pub fn new(sources: Vec<Source<'a>>, functions: &'a Registry, errors: Vec<SqlError>) -> Self {
+    pub fn new(sources: Vec<Source<'a>>, functions: &'a Registry, catalog: &'a Catalog, errors: Vec<SqlError>) -> Self {
         Binder {
             all_declared: sources.iter().all(|source| !source.is_schemaless()),
             order: (0..sources.len()).collect(),
@@ -125,12 +129,14 @@ impl<'a> Binder<'a> {
             sources,
             alias_references: true,
             functions,
+            catalog,
             aliases: Vec::new(),
             columns: Vec::new(),
             computed: Vec::new(),
             where_aggregates: Vec::new(),
             aggregates: Vec::new(),
             row_numbers: Vec::new(),
+            looked_up: Vec::new(),
             states: Vec::new(),
             errors,
             call_slots: Vec::new(),

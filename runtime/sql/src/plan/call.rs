@@ -112,10 +112,19 @@ impl<'a> Binder<'a> {
         span: Span,
         clause: Clause,
     ) -> Bound {
-        let (args, types) = self.args(call, function, clause);
+        let (mut args, types) = match function.looks_up {
+            Some(_) => self.args(call, function, Clause::rows("what is looked up")),
+            None => self.args(call, function, clause),
+        };
+        if let (Some(table), Some(key)) = (function.looks_up, args.first().cloned()) {
+            args.push(self.looked_up(table, key, span));
+        }
         let mut function = std::sync::Arc::clone(function);
         let ty = match (&function.body, args.get(1).and_then(Expr::as_constant)) {
             (_, Some(Value::String(ty))) if function.name == "cast" => type_called(ty).unwrap_or_default(),
+            (_, Some(Value::String(ty))) if function.looks_up.is_some() => {
+                type_called(ty).filter(|ty| types.get(2) == Some(ty)).unwrap_or_default()
+            }
             (Body::External(external), _) => {
                 let facts: Vec<ArgFacts> = args.iter().zip(&types).map(|(arg, ty)| facts(arg, ty.clone())).collect();
                 match external.check(&facts) {

@@ -24,7 +24,7 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::function::{Body, Registry};
-use crate::sql::ast::{Field, JoinKind, Select, Statement};
+use crate::sql::ast::{ExprKind, Field, JoinKind, Select, Statement};
 use crate::sql::{Span, SqlError, SqlErrors, parse_statement};
 use crate::value::{Schema, Type};
 
@@ -178,6 +178,24 @@ impl RulePlan {
     pub fn is_slow(&self) -> bool {
         self.stages.states.iter().any(|function| matches!(function.body, Body::External(_)))
     }
+}
+
+/// The lookup tables that functions of a statement look up in, without being told so by a join; each with the place of the
+/// first call.
+pub fn looked_up(select: &Select, functions: &Registry) -> Vec<(&'static str, Span)> {
+    let mut tables: Vec<(&'static str, Span)> = Vec::new();
+    for expr in walk::expressions(select) {
+        walk::walk(expr, &mut |part| {
+            if let ExprKind::Call(call) = &part.kind
+                && let Some(table) = functions.get(&call.name.name).and_then(|function| function.looks_up)
+                && tables.iter().all(|(known, _)| *known != table)
+            {
+                tables.push((table, part.span));
+            }
+            true
+        });
+    }
+    tables
 }
 
 /// Plans a rule's `SELECT`.

@@ -31,7 +31,7 @@ pub(super) fn plan_select(
     }
     star::restrict(select, functions, &mut sources, options.star_columns);
     let mut planner = Planner {
-        binder: Binder::new(sources, functions, errors),
+        binder: Binder::new(sources, functions, catalog, errors),
         select,
         options,
         output: Schema::default(),
@@ -134,6 +134,7 @@ impl<'a> Planner<'a> {
         self.computed_items();
         let inputs: Vec<InputStage> = (0..self.binder.sources.len()).filter_map(|source| self.input(source)).collect();
         self.expand_columns();
+        lookups.append(&mut self.binder.looked_up);
         let per_row = window.is_none() && joins.is_empty() && lookups.is_empty();
         let output = Arc::new(std::mem::take(&mut self.output));
         let tail = TailStage {
@@ -167,6 +168,7 @@ impl<'a> Planner<'a> {
         };
         push_down::place_filter(&mut stages, filter, &self.binder.columns);
         push_down::make_incremental(&mut stages);
+        self.check_lookup_order(&stages);
         self.layout(stages, lookup_plans, output)
     }
 

@@ -98,15 +98,19 @@ pub(super) fn find_sources<'a>(select: &Select, catalog: &'a Catalog, errors: &m
             errors.push(SqlError::new(called.span, message));
             continue;
         }
-        let mut fields: Vec<(SmolStr, Type)> =
-            def.fields.iter().map(|field| (field.name.name.clone(), declared_type(&field.ty, def.strict))).collect();
-        if fields.is_empty() {
-            fields.clone_from(&def.implied);
-        }
+        let fields = declared_fields(def);
         let alias = alias.as_ref().map(|alias| alias.name.clone());
         sources.push(Source { name: name.clone(), alias, def, fields, join, only: None });
     }
     sources
+}
+
+/// The columns of a source, if they are known.
+pub(super) fn declared_fields(def: &SourceDef) -> Vec<(SmolStr, Type)> {
+    if def.fields.is_empty() {
+        return def.implied.clone();
+    }
+    def.fields.iter().map(|field| (field.name.name.clone(), declared_type(&field.ty, def.strict))).collect()
 }
 
 /// What is known of the values of a declared column. Without strict validation a `datetime` column holds what arrived: a

@@ -128,6 +128,26 @@ pub(crate) struct AggregateCall {
     pub span: Span,
 }
 
+impl Stages {
+    /// The expressions that are evaluated before rows reach the lookups, without those of `WHERE`, which goes where it can.
+    pub(crate) fn before_lookups(&self) -> impl Iterator<Item = &Expr> {
+        let computed = self.computed.iter().flat_map(|computed| match &computed.kind {
+            ComputedKind::Expr(expr) => vec![expr],
+            ComputedKind::Analytic(call) => call.args.iter().chain(&call.partition_by).chain(&call.when).collect(),
+        });
+        let trigger = self.trigger.iter().flat_map(|trigger| [&trigger.start, &trigger.end, &trigger.now]);
+        let window = self.window.iter().flat_map(|window| {
+            let (begin, emit) = match &window.kind {
+                WindowKind::State { begin, emit } => (Some(begin), emit.as_ref()),
+                _ => (None, None),
+            };
+            window.filter.iter().chain(&window.when).chain(&window.partition_by).chain(begin).chain(emit)
+        });
+        let joins = self.joins.iter().filter_map(|join| join.on.as_ref());
+        computed.chain(trigger).chain(window).chain(joins)
+    }
+}
+
 impl std::fmt::Debug for Stages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Stages { inputs, computed, filter, window, joins, lookups, tail, .. } = self;
@@ -246,6 +266,8 @@ pub(crate) struct LookupStage {
     pub n_slots: usize,
     /// Rows without a match are kept.
     pub left: bool,
+    /// The first match is the only one.
+    pub single: bool,
     /// One per key column.
     pub keys: Vec<Expr>,
     /// The rest of `ON`: a match that fails it is none.

@@ -1,6 +1,27 @@
 //! Walks over the syntax tree.
 
-use crate::sql::ast::{Arg, Expr, ExprKind};
+use crate::sql::ast::{Arg, Expr, ExprKind, Select, SelectKind, WindowKind};
+
+/// The expressions of a statement, in no order.
+pub(super) fn expressions(select: &Select) -> Vec<&Expr> {
+    let mut found: Vec<&Expr> = Vec::new();
+    for item in &select.items {
+        match &item.kind {
+            SelectKind::Expr(expr) => found.push(expr),
+            SelectKind::Star { replace, .. } => found.extend(replace.iter().map(|(expr, _)| expr)),
+        }
+    }
+    if let Some(window) = &select.window {
+        found.extend(window.filter.iter().chain(&window.when).chain(&window.partition_by));
+        if let WindowKind::State { begin, emit } = &window.kind {
+            found.extend(std::iter::once(begin).chain(emit).map(Box::as_ref));
+        }
+    }
+    found.extend(select.joins.iter().filter_map(|join| join.on.as_ref()));
+    found.extend(select.filter.iter().chain(&select.group_by).chain(&select.having));
+    found.extend(select.order_by.iter().map(|key| &key.expr));
+    found
+}
 
 /// Calls `visit` with the expression and all its parts, outer ones first. Parts of an expression for which `visit` returns
 /// false are left out.

@@ -42,6 +42,9 @@ async fn check_all_types(redis: &Redis, options: serde_json::Value) {
     let join = Join::new(wanted(with(json!({"dataType": "list"}))));
     let found = join.find(&[vec![text("list")], vec![text("gone")], vec![text("5")]]).await;
     assert_eq!(found, [r#""one" | "two""#, "", "drop"]);
+    let join = Join::new(Wanted { columns: &["value"], ..wanted(with(json!({"dataType": "text"}))) });
+    let found = join.find(&[vec![text("broken")], vec![text("gone")], vec![text("hash")]]).await;
+    assert_eq!(found, [r#""{""#, "", ""], "any text is a value");
     let join = Join::new(Wanted { columns: &["*"], ..wanted(with(json!({"dataType": "hash"}))) });
     let found = join.find(&[vec![text("hash")], vec![text("gone")], vec![text("5")]]).await;
     assert_eq!(found, [r#"{"site":"h","max":"20"}"#, "", "drop"]);

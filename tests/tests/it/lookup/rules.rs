@@ -140,3 +140,43 @@ spec:
     assert_eq!(seen, ["Float(2.0) south", "Int(1) west"]);
     engine.stop(Duration::from_secs(5)).await;
 }
+
+/// Texts that somebody else keeps in Redis, through the function.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_reads_what_is_kept_in_redis() {
+    let redis = Redis::start().await.unwrap();
+    redis.cli(&["set", "limit:1", "5"]).unwrap();
+    let engine = run(&format!(
+        r#"
+apiVersion: sluice.dev/v1alpha1
+kind: LookupTable
+metadata: {{name: keyed-state}}
+spec: {{name: keyed_state, type: redis, options: {{addr: "{}", dataType: text}}}}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: Stream
+metadata: {{name: readings}}
+spec: {{type: simulator, options: {{data: [{{id: 1}}, {{id: 2}}], interval: 20ms}}}}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: Rule
+metadata: {{name: limits}}
+spec:
+  sql: SELECT id, get_keyed_state("limit:" || cast(id, "string"), "bigint", -1) AS at_most FROM readings
+  sinks: [{{nop: {{}}}}]
+"#,
+        redis.addr()
+    ));
+    let mut results = engine.tail("limits").unwrap().subscribe();
+    let mut next = async || {
+        let batch = tokio::time::timeout(wait::DEADLINE, results.recv()).await.unwrap().unwrap();
+        batch.rows.iter().map(|row| format!("{:?} {:?}", row.get(0), row.get(1))).collect::<Vec<_>>()
+    };
+    let mut first = next().await;
+    first.extend(next().await);
+    assert_eq!(first, ["Int(1) Int(5)", "Int(2) Int(-1)"]);
+    // Read again for each row: the table has no cache.
+    redis.cli(&["set", "limit:2", "9"]).unwrap();
+    while !next().await.contains(&"Int(2) Int(9)".to_owned()) {}
+    engine.stop(Duration::from_secs(5)).await;
+}

@@ -43,7 +43,6 @@ SELECT id, length(newuuid()) AS a FROM d WHERE id = 1;
 SELECT id, props("site") AS a FROM d WHERE id = 1;
 SELECT id, props("nothing") AS a FROM d WHERE id = 1;
 SELECT id, delay(10, text) AS a FROM d;
-SELECT id, get_keyed_state("a", "bigint", 0) AS a FROM d;
 SELECT id, meta(n) AS a, meta(d.n) AS b, meta(zzz) AS c FROM d;
 SELECT id, meta(*)->n AS a FROM d;
 SELECT id, mqtt(topic) AS a FROM d;
