@@ -23,7 +23,7 @@ use super::store::{Child, Stores};
 use crate::events::Events;
 use crate::planning::{
     BUNDLE_ANNOTATION, Judgement, Key, MANAGED_BY, MANAGER, PodState, Problem, Reason, Settings, Snapshot, StatusPlan,
-    WorkloadState, bundle_secret, judge, labels, merged_conditions, moving_from, object_name, secret_needs, statuses,
+    WorkloadState, bundle_secret, judge, labels, merged_conditions, object_name, secret_needs, statuses, waiting,
     workload,
 };
 
@@ -368,15 +368,10 @@ impl Namespace {
     ) -> Result<(), Problem> {
         let namespace = snapshot.namespace.as_str();
         // A rule that another pod still runs waits.
-        let is_moving = |object: &sluice::bundle::BundleObject| {
-            object.kind == "Rule" && moving_from(snapshot, &object.name, &object.uid, runtime).is_some()
-        };
-        let bundle = if own.bundle.objects.iter().any(is_moving) {
-            let mut bundle = (*own.bundle).clone();
-            bundle.objects.retain(|object| !is_moving(object));
-            Arc::new(bundle)
-        } else {
-            Arc::clone(&own.bundle)
+        let waiting = waiting(snapshot, runtime, &own.bundle);
+        let bundle = match waiting.is_empty() {
+            true => Arc::clone(&own.bundle),
+            false => Arc::new(Bundle { waiting, ..(*own.bundle).clone() }),
         };
         let known = self.written.get(runtime);
         if known.is_none_or(|known| *known.bundle != *bundle || known.version.is_none()) {

@@ -354,41 +354,41 @@ impl<'a> Judge<'a> {
         placed: &mut BTreeMap<String, Vec<Runnable>>,
         held: &mut BTreeMap<String, Vec<HeldRule>>,
     ) {
-        for (runtime, bundle) in &self.snapshot.bundles {
+        let is_it = |old: &&BundleObject| old.kind == "Rule" && old.name == object.name && old.uid == object.uid;
+        let found = self.snapshot.bundles.iter().filter_map(|(runtime, bundle)| {
             // A runtime that is deleted takes what it runs with it.
             if runtime != DEFAULT_RUNTIME && !self.good.contains_key(&(Kind::Runtime, runtime.clone())) {
-                continue;
+                return None;
             }
-            let is_it = |old: &&BundleObject| old.kind == "Rule" && old.name == object.name && old.uid == object.uid;
-            let in_main = bundle.objects.iter().find(is_it);
-            let was_held =
-                bundle.held.iter().find(|held| held.rule == object.name && held.objects.iter().any(|o| is_it(&o)));
-            let old = in_main.or_else(|| was_held.and_then(|held| held.objects.iter().find(is_it)));
-            let Some(old) = old else { continue };
-            rule.placement =
-                Some(Placement { runtime: runtime.clone(), uid: old.uid.clone(), generation: old.generation });
-            let own = self.good.get(&(Kind::Runtime, runtime.clone()));
-            let manifests =
-                load_objects(own.and_then(BundleObject::object).into_iter().chain(old.object()), &self.secrets);
-            if let Some(def) = manifests.definitions.rules.into_iter().next() {
-                let verdict = checker.rule_verdict(&def);
-                let fits = verdict.missing.is_empty() && verdict.found.iter().all(|diagnostic| !diagnostic.is_error());
-                if fits {
-                    let runnable = Runnable { object: old.clone(), def, reads: verdict.reads };
-                    return placed.entry(runtime.clone()).or_default().push(runnable);
-                }
-            }
-            let kept = match was_held {
-                Some(was_held) if in_main.is_none() => was_held.clone(),
-                _ => self.hold(bundle, old),
+            let in_main = bundle.objects.iter().find(is_it).map(|old| (old, None));
+            let was_held = || {
+                let of_rule = bundle.held.iter().filter(|held| held.rule == object.name);
+                of_rule.filter_map(|held| Some((held.objects.iter().find(is_it)?, Some(held)))).next()
             };
-            return held.entry(runtime.clone()).or_default().push(kept);
+            let (old, was_held) = in_main.or_else(was_held)?;
+            Some((runtime, bundle, old, was_held))
+        });
+        // While it moves, two bundles may have it.
+        let newest = found.max_by_key(|(_, _, old, _)| old.generation);
+        let Some((runtime, bundle, old, was_held)) = newest else { return };
+        rule.placement = Some(Placement { runtime: runtime.clone(), uid: old.uid.clone(), generation: old.generation });
+        let own = self.good.get(&(Kind::Runtime, runtime.clone()));
+        let manifests = load_objects(own.and_then(BundleObject::object).into_iter().chain(old.object()), &self.secrets);
+        if let Some(def) = manifests.definitions.rules.into_iter().next() {
+            let verdict = checker.rule_verdict(&def);
+            let fits = verdict.missing.is_empty() && verdict.found.iter().all(|diagnostic| !diagnostic.is_error());
+            if fits {
+                let runnable = Runnable { object: old.clone(), def, reads: verdict.reads };
+                return placed.entry(runtime.clone()).or_default().push(runnable);
+            }
         }
+        let kept = was_held.cloned().unwrap_or_else(|| self.hold(bundle, old));
+        held.entry(runtime.clone()).or_default().push(kept);
     }
 
     /// A rule of a bundle with all that it refers to there.
     fn hold(&self, bundle: &Bundle, rule: &BundleObject) -> HeldRule {
-        let (definitions, _) = bundle.load();
+        let (definitions, _) = bundle.load_all();
         let mut checker = Checker::new(&definitions, self.registry);
         let def = definitions.rules.iter().find(|def| def.name == rule.name);
         let reads = def.map(|def| checker.rule_verdict(def).reads).unwrap_or_default();
@@ -482,6 +482,7 @@ impl<'a> Judge<'a> {
             runtime: runtime.to_owned(),
             objects,
             held,
+            waiting: Vec::new(),
             secrets,
         }
     }

@@ -40,7 +40,7 @@ pub use names::{
 pub use overlay::overlay;
 pub use reason::Reason;
 pub use refs::{SecretNeed, secret_needs};
-pub(crate) use status::moving_from;
+pub(crate) use status::waiting;
 pub use status::{Condition, StatusPlan, statuses};
 pub use workload::{Workload, labels, workload};
 

@@ -1,6 +1,7 @@
 //! What the objects' status says: conditions in the sense of kstatus, bindings, counters. Without times: those are the writer's.
 
 use serde_json::{Value, json};
+use sluice::bundle::Bundle;
 use sluice::manifest::Kind;
 use sluice::pipeline::{RuleReport, RuleState};
 use sluice_crds as crds;
@@ -274,8 +275,15 @@ fn running(object: &Stored, rule: &RuleJudgement, snapshot: &Snapshot) -> Condit
     }
 }
 
+/// The rules of a runtime's bundle that the pods of other runtimes still run.
+pub(crate) fn waiting(snapshot: &Snapshot, runtime: &str, bundle: &Bundle) -> Vec<String> {
+    let rules = bundle.objects.iter().filter(|object| object.kind == "Rule");
+    let moving = rules.filter(|rule| moving_from(snapshot, &rule.name, &rule.uid, runtime).is_some());
+    moving.map(|rule| rule.name.clone()).collect()
+}
+
 /// The pod of another runtime that still runs a rule.
-pub(crate) fn moving_from<'a>(snapshot: &'a Snapshot, rule: &str, uid: &str, runtime: &str) -> Option<&'a str> {
+fn moving_from<'a>(snapshot: &'a Snapshot, rule: &str, uid: &str, runtime: &str) -> Option<&'a str> {
     let reports = pods_with(snapshot, rule, uid);
     let others = reports.into_iter().filter(|(pod, _)| pod.runtime != runtime);
     let running = others.filter(|(_, report)| report.state == RuleState::Running).map(|(pod, _)| pod.name.as_str());

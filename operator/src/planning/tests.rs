@@ -72,21 +72,21 @@ impl World {
     /// Writes the bundles, and lets the pods take them.
     fn settle(&mut self) -> &mut Self {
         for _ in 0..3 {
-            let judgement = judge(&self.snapshot, &self.registry);
-            self.snapshot.pods.clear();
-            for (name, runtime) in &judgement.runtimes {
-                let mut bundle = (*runtime.bundle).clone();
-                let before = self.snapshot.clone();
-                bundle.objects.retain(|object| {
-                    object.kind != "Rule" || moving_from(&before, &object.name, &object.uid, name).is_none()
-                });
-                let packed = bundle.pack();
-                let bundle = unpack(&packed.index, &packed.parts).unwrap();
-                self.snapshot.pods.push(pod(name, &bundle));
-                self.snapshot.bundles.insert(name.clone(), Arc::new(bundle));
-            }
+            self.write_bundles();
+            self.snapshot.pods = self.snapshot.bundles.iter().map(|(name, bundle)| pod(name, bundle)).collect();
         }
         self
+    }
+
+    fn write_bundles(&mut self) {
+        let judgement = judge(&self.snapshot, &self.registry);
+        let write = |(name, runtime): (&String, &RuntimeJudgement)| {
+            let mut bundle = (*runtime.bundle).clone();
+            bundle.waiting = waiting(&self.snapshot, name, &bundle);
+            let packed = bundle.pack();
+            (name.clone(), Arc::new(unpack(&packed.index, &packed.parts).unwrap()))
+        };
+        self.snapshot.bundles = judgement.runtimes.iter().map(write).collect();
     }
 
     fn status(&self, kind: Kind, name: &str) -> StatusPlan {
@@ -348,6 +348,25 @@ fn a_rule_moves_once_the_other_pod_has_let_go() {
     world.apply(Kind::Rule, "r", json!({ "sql": "SELECT", "sinks": [{ "nop": {} }], "runtime": "one" })).settle();
     assert_eq!(world.reasons("r"), "!InvalidSql ResolvedRefs !PreviousGeneration !InvalidSql");
     assert_eq!(world.status(Kind::Rule, "r").status["runtime"], "two");
+}
+
+#[test]
+fn a_bad_edit_of_a_rule_on_the_move_leaves_it_moving() {
+    let mut world = World::new();
+    let on = |runtime: &str, sql: &str| json!({ "sql": sql, "sinks": [{ "nop": {} }], "runtime": runtime });
+    world.apply(Kind::Runtime, "one", json!({})).apply(Kind::Runtime, "two", json!({})).stream("s", "a BIGINT");
+    world.apply(Kind::Rule, "r", on("one", "SELECT a FROM s")).settle();
+    assert_eq!(world.reasons("r"), GOOD);
+    // The pods have not taken the new bundles yet when the next edit comes.
+    world.apply(Kind::Rule, "r", on("two", "SELECT a + 1 AS a FROM s")).write_bundles();
+    assert_eq!(world.snapshot.bundles["two"].waiting, ["r"]);
+    assert!(world.snapshot.bundles["two"].load().0.rules.is_empty());
+    world.apply(Kind::Rule, "r", on("two", "SELECT")).settle();
+    assert_eq!(world.reasons("r"), "!InvalidSql ResolvedRefs !PreviousGeneration !InvalidSql");
+    assert!(world.snapshot.bundles["two"].waiting.is_empty());
+    assert_eq!(world.status(Kind::Rule, "r").status["runtime"], "two");
+    let running = world.snapshot.bundles["two"].load().0.rules;
+    assert_eq!(running.iter().map(|rule| rule.sql.as_str()).collect::<Vec<_>>(), ["SELECT a + 1 AS a FROM s"]);
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub struct Bundle {
     /// Rules that are not good with those, each in its last good form and with all that it needs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldRule>,
+    /// Names of rules among the objects that do not run yet, because the pod of another runtime still runs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
     /// Values of Secrets by name and key, those that the objects name; in base64.
     pub secrets: SecretValues,
 }
@@ -130,8 +133,16 @@ pub fn secrets<'a>(values: impl IntoIterator<Item = &'a SecretValues>) -> Secret
 }
 
 impl Bundle {
-    /// Its definitions, and what is wrong with them. A rule that can't be read is among the unreadable ones.
+    /// What is to run, and what is wrong with it. A rule that can't be read is among the unreadable ones.
     pub fn load(&self) -> (Definitions, Vec<Diagnostic>) {
+        let (mut definitions, diagnostics) = self.load_all();
+        definitions.rules.retain(|rule| !self.waiting.contains(&rule.name));
+        definitions.unreadable.retain(|rule| !self.waiting.contains(&rule.name));
+        (definitions, diagnostics)
+    }
+
+    /// As [`load`](Self::load), with the rules that do not run yet.
+    pub fn load_all(&self) -> (Definitions, Vec<Diagnostic>) {
         let manifests = load_objects(self.objects.iter().filter_map(BundleObject::object), &secrets([&self.secrets]));
         let mut diagnostics = manifests.diagnostics.clone();
         let mut definitions = with_unreadable(&self.objects, manifests);

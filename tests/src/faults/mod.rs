@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{Connection as _, Executor as _};
@@ -22,7 +22,6 @@ use sqlx::{Connection as _, Executor as _};
 use crate::mqtt::MqttClient;
 use crate::services::{InfluxDb2, Mosquitto, Postgres, Redis, unique};
 use crate::sluice::Sluice;
-use crate::wait;
 use proxy::Proxy;
 
 /// Keys of the rows.
