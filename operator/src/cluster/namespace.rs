@@ -67,6 +67,8 @@ pub struct Namespace {
     applied: Applied,
     /// Why objects of a runtime could not be applied.
     problems: BTreeMap<String, Problem>,
+    /// What is new in a runtime's pod since it was last replaced.
+    rolls: BTreeMap<String, String>,
     /// Bundles that are too large, by runtime.
     too_large: BTreeMap<String, Arc<Bundle>>,
     counters: HashMap<(Kind, String), Instant>,
@@ -211,7 +213,12 @@ impl Namespace {
         });
         let sets = shared.stores.stateful_sets.of_namespace(namespace);
         let workloads = sets.values().map(|set| {
-            let state = WorkloadState { is_rolled_out: set.is_rolled_out, applied: set.applied.clone(), problem: None };
+            let state = WorkloadState {
+                is_rolled_out: set.is_rolled_out,
+                rolls: self.rolls.get(&set.runtime).filter(|_| !set.is_rolled_out).cloned(),
+                applied: set.applied.clone(),
+                problem: None,
+            };
             (set.runtime.clone(), state)
         });
         Snapshot {
@@ -341,6 +348,7 @@ impl Namespace {
         let outcome = self.applied.ensure(cluster, Native::StatefulSet, stateful_set, set.as_ref()).await?;
         if let (Outcome::Written(uid), Some(changes)) = (outcome, rolls) {
             *may_roll = false;
+            self.rolls.insert(runtime.to_owned(), changes.clone());
             let target = json!({
                 "apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "namespace": namespace, "uid": uid,
             });

@@ -103,6 +103,8 @@ pub struct PodState {
 pub struct WorkloadState {
     /// It runs the template that it has.
     pub is_rolled_out: bool,
+    /// While its pod is being replaced: what the new one has of its own, if that is known.
+    pub rolls: Option<String>,
     /// Hash of what was applied.
     pub applied: String,
     /// Why it, or something that belongs to it, could not be applied.

@@ -303,8 +303,13 @@ fn runtime_status(
     let pods: Vec<&PodState> = snapshot.pods.iter().filter(|pod| pod.runtime == object.name).collect();
     let ready_pod = pods.iter().find(|pod| pod.is_ready && !pod.is_deleting && pod.report.is_some());
     let not = |reason: Reason, message: String| Condition { ty: "Running", is_true: false, reason, message };
+    let pod_problem = pods.iter().find_map(|pod| pod.problem.clone());
     let running = match (&workload.problem, ready_pod) {
         (Some((reason, message)), _) => not(*reason, message.clone()),
+        (None, _) if let Some(changes) = &workload.rolls => {
+            let problem = pod_problem.map(|problem| format!("; {problem}")).unwrap_or_default();
+            not(Reason::RollingOut, format!("its pod is being replaced: {changes}{problem}"))
+        }
         (None, Some(_)) if !workload.is_rolled_out => not(Reason::RollingOut, "its pod is being replaced".to_owned()),
         (None, Some(pod)) => Condition {
             ty: "Running",
@@ -312,10 +317,7 @@ fn runtime_status(
             reason: Reason::Running,
             message: format!("pod {} is ready", pod.name),
         },
-        (None, None) => {
-            let why = pods.iter().find_map(|pod| pod.problem.clone());
-            not(Reason::PodNotReady, why.unwrap_or_else(|| "no pod is ready yet".to_owned()))
-        }
+        (None, None) => not(Reason::PodNotReady, pod_problem.unwrap_or_else(|| "no pod is ready yet".to_owned())),
     };
     let (conditions, ready) = summary(vec![accepted, resolved, running], None);
     let n_running = judgement.rules.iter().filter(|(name, rule)| {

@@ -32,7 +32,7 @@ pub use audit::Request;
 pub use images::{PAUSE_IMAGE, SLUICE_IMAGE, sluice as sluice_image};
 use keys::Keys;
 pub use network::{Network, Way};
-pub use parts::{NODE, Part};
+pub use parts::{NODE, NODE_NAME, Part};
 pub use programs::{Verdict, argo_health, helm_offline, kstatus, kubectl_offline, tool};
 
 /// How much of a cluster there is.

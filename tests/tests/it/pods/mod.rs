@@ -2,6 +2,7 @@
 
 mod image;
 mod install;
+mod lasting;
 mod node;
 mod rights;
 mod running;
