@@ -83,6 +83,13 @@ impl Chain {
         ChainState { slots, parts: parts.collect() }
     }
 
+    /// About how many bytes of memory the operators keep between two steps. Takes as long as [`save`](Self::save).
+    pub fn state_bytes(&mut self) -> u64 {
+        let mut meter = StateIo::meter();
+        parts(&self.plan).into_iter().for_each(|(part, ..)| self.part_state(part, &mut meter));
+        meter.measured()
+    }
+
     /// Goes on with what another chain kept, as far as the operators are the same. Call it before the first step.
     pub fn restore(&mut self, state: &ChainState) -> Restored {
         let names = slot_names(&self.plan);

@@ -7,6 +7,7 @@ pub mod coerce;
 pub mod datetime;
 pub mod json;
 mod key;
+pub mod memory;
 mod object;
 mod raw;
 pub mod state;

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use super::{Object, Row, Timestamp, Value};
+use super::{Object, Row, Timestamp, Value, memory};
 
 /// Goes up with every change of what an operator writes.
 pub const STATE_VERSION: u32 = 1;
 
-/// Writes state, or reads it back: every method takes the place of the value, which it reads from or writes to.
+/// Writes state, or reads it back, or measures it: every method takes the place of the value, which it reads from or writes to.
 #[derive(Debug)]
 pub struct StateIo {
     bytes: Vec<u8>,
+    /// Measuring: bytes of memory so far, about. It goes as writing does, and writes nothing.
+    measured: Option<u64>,
     /// Reading: where the next value begins. `None`: writing.
     at: Option<usize>,
     failed: bool,
@@ -31,12 +33,22 @@ pub struct StateIo {
 impl StateIo {
     /// Writes.
     pub fn writer() -> Self {
-        StateIo { bytes: Vec::new(), at: None, failed: false, slots: None }
+        StateIo { bytes: Vec::new(), measured: None, at: None, failed: false, slots: None }
+    }
+
+    /// Measures.
+    pub fn meter() -> Self {
+        StateIo { measured: Some(0), ..StateIo::writer() }
+    }
+
+    /// About how many bytes of memory that takes which was measured.
+    pub fn measured(&self) -> u64 {
+        self.measured.unwrap_or_default()
     }
 
     /// Reads.
     pub fn reader(bytes: Vec<u8>) -> Self {
-        StateIo { bytes, at: Some(0), failed: false, slots: None }
+        StateIo { bytes, at: Some(0), ..StateIo::writer() }
     }
 
     /// Slot `i` of rows that are read goes to slot `slots[i]`, or nowhere.
@@ -81,10 +93,22 @@ impl StateIo {
         self.bytes.get(at..end).unwrap_or_default()
     }
 
+    fn put(&mut self, bytes: &[u8]) {
+        match &mut self.measured {
+            Some(measured) => *measured += bytes.len() as u64,
+            None => self.bytes.extend_from_slice(bytes),
+        }
+    }
+
+    /// Measuring: counts what a value takes where it is kept. False if it is to be written.
+    fn measures(&mut self, n_bytes: u64) -> bool {
+        self.measured.as_mut().map(|measured| *measured += n_bytes).is_some()
+    }
+
     /// One byte.
     pub fn byte(&mut self, value: &mut u8) {
         match self.at {
-            None => self.bytes.push(*value),
+            None => self.put(&[*value]),
             Some(_) => *value = self.take(1).first().copied().unwrap_or_default(),
         }
     }
@@ -99,6 +123,9 @@ impl StateIo {
 
     /// An unsigned number.
     pub fn uint(&mut self, value: &mut u64) {
+        if self.measures(size_of::<u64>() as u64) {
+            return;
+        }
         if self.at.is_none() {
             let mut rest = *value;
             while rest >= 0x80 {
@@ -158,7 +185,7 @@ impl StateIo {
     /// A float.
     pub fn float(&mut self, value: &mut f64) {
         match self.at {
-            None => self.bytes.extend_from_slice(&value.to_bits().to_le_bytes()),
+            None => self.put(&value.to_bits().to_le_bytes()),
             Some(_) => {
                 let bits = self.take(8).iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
                 *value = f64::from_bits(bits);
@@ -170,7 +197,7 @@ impl StateIo {
     pub fn blob(&mut self, value: &mut Vec<u8>) {
         let n_bytes = self.count(value.len());
         match self.at {
-            None => self.bytes.extend_from_slice(value),
+            None => self.put(value),
             Some(_) => *value = self.take(n_bytes).to_vec(),
         }
     }
@@ -179,7 +206,7 @@ impl StateIo {
     pub fn bytes(&mut self, value: &mut Bytes) {
         let n_bytes = self.count(value.len());
         match self.at {
-            None => self.bytes.extend_from_slice(value),
+            None => self.put(value),
             Some(_) => *value = Bytes::copy_from_slice(self.take(n_bytes)),
         }
     }
@@ -188,7 +215,7 @@ impl StateIo {
     pub fn text(&mut self, value: &mut SmolStr) {
         let n_bytes = self.count(value.len());
         match self.at {
-            None => self.bytes.extend_from_slice(value.as_bytes()),
+            None => self.put(value.as_bytes()),
             Some(_) => match std::str::from_utf8(self.take(n_bytes)).map(SmolStr::new) {
                 Ok(text) => *value = text,
                 Err(_) => self.failed = true,
@@ -291,6 +318,10 @@ impl StateIo {
     }
 
     fn write_value(&mut self, value: &Value) {
+        if self.measured.is_some() {
+            self.measures(memory::value_bytes(value));
+            return;
+        }
         let kind = match value {
             Value::Missing => 0,
             Value::Null => 1,
@@ -391,6 +422,21 @@ fn read<T: Default>(io: &mut StateIo, each: impl FnOnce(&mut StateIo, &mut T)) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_measured_is_about_what_it_takes() {
+        let measured = |values: &mut Vec<Value>| {
+            let mut meter = StateIo::meter();
+            meter.values(values);
+            assert!(meter.bytes.is_empty() && !meter.is_reader());
+            meter.measured()
+        };
+        let mut values: Vec<Value> = (0..1000).map(Value::Int).collect();
+        assert!((24_000..25_000).contains(&measured(&mut values)));
+        values.iter_mut().for_each(|value| *value = Value::string("x".repeat(1000)));
+        assert!((1_020_000..1_100_000).contains(&measured(&mut values)));
+        assert_eq!(values.len(), 1000, "nothing is taken");
+    }
 
     fn round_trip(value: &Value) -> Value {
         let mut io = StateIo::writer();
