@@ -20,8 +20,8 @@ const TLS_DIR: &str = "/etc/sluice/httppush";
 const CLIENT_CA_DIR: &str = "/etc/sluice/httppush-clients";
 /// Port of the httppush server.
 const HTTP_PUSH_PORT: i32 = 10081;
-/// Rows that wait in channels may take one part in so many of the memory that the container may have.
-const BUFFER_SHARE: f64 = 4.0;
+/// Which parts of the memory that the container may have are for rows in channels, and for what rules keep.
+const MEMORY_SHARES: [(&str, f64); 2] = [("--buffer-memory", 0.25), ("--state-memory", 0.5)];
 
 /// What a runtime consists of, but for its bundle.
 #[derive(Clone, Debug, PartialEq)]
@@ -284,13 +284,13 @@ fn template(runtime: &str, own: &RuntimeSpec, push: Option<&HttpPush>, push_port
     }
     // The pod is found by these, whatever is laid over.
     overlay(&mut template, &json!({ "metadata": { "labels": labels(runtime) } }));
-    limit_buffers(&mut template);
+    limit_memory(&mut template);
     template
 }
 
-/// Tells the process how much memory rows may take in channels, so that they fill up before the kernel ends it. Without a limit of the
-/// container, or if someone else has told it, nothing is said.
-fn limit_buffers(template: &mut Value) {
+/// Tells the process how much memory rows may take in channels, and in what rules keep, so that they stop before the kernel ends
+/// it. Without a limit of the container nothing is said, and what someone else has told it stays.
+fn limit_memory(template: &mut Value) {
     let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     let own = containers.into_iter().flatten().find(|container| container.get("name") == Some(&json!("sluice")));
     let Some(own) = own else { return };
@@ -301,11 +301,13 @@ fn limit_buffers(template: &mut Value) {
     };
     let Some(limit) = limit.filter(|limit| *limit >= 1.0) else { return };
     let Some(Value::Array(args)) = own.get_mut("args") else { return };
-    if args.iter().filter_map(Value::as_str).any(|arg| arg.starts_with("--buffer-memory")) {
-        return;
+    for (option, share) in MEMORY_SHARES {
+        if args.iter().filter_map(Value::as_str).any(|arg| arg.starts_with(option)) {
+            continue;
+        }
+        args.push(json!(option));
+        args.push(json!(format!("{}Ki", (limit * share / 1024.0).ceil())));
     }
-    args.push(json!("--buffer-memory"));
-    args.push(json!(format!("{}Ki", (limit / BUFFER_SHARE / 1024.0).ceil())));
 }
 
 /// A quantity as Kubernetes writes it.

@@ -147,6 +147,9 @@ struct RunArguments {
     /// How much memory rows may take in the channels of all rules together
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
     buffer_memory: u64,
+    /// How much memory windows, groups and functions of all rules may keep together
+    #[arg(long, value_name = "SIZE", default_value = "512Mi", value_parser = size)]
+    state_memory: u64,
     #[command(flatten)]
     push: PushArguments,
 }

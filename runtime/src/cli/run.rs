@@ -47,6 +47,7 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     let mut settings = settings(registry, &arguments.files);
     settings.server = arguments.push.settings();
     settings.buffer_bytes = Some(arguments.buffer_memory);
+    settings.state_bytes = Some(arguments.state_memory);
     if let Some(dir) = &arguments.state_dir {
         let limits = Limits { max_bytes: arguments.journal_bytes, ..Limits::default() };
         let store = StateStore::open(dir, arguments.state_sync, limits);

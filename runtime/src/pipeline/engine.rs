@@ -24,6 +24,7 @@ use crate::pipeline::durable::{Durable, DurableInput, DurableParts};
 use crate::pipeline::exposition::{RuleSample, Samples, TableSample};
 use crate::pipeline::feed::{Feed, MakeStreamDecoder, StartTogether};
 use crate::pipeline::generation::{Channel, Generation, GenerationTask, is_same_table};
+use crate::pipeline::held::Held;
 use crate::pipeline::lookup::open_table;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::metrics::{DropReason, RuleMetrics, StreamMetrics};
@@ -49,6 +50,8 @@ const STUCK_AFTER_MS: i64 = 30_000;
 
 /// Bytes of rows that may wait in the channels of all rules together, unless [`Settings::buffer_bytes`] says otherwise.
 const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
+/// Bytes that windows, groups and functions of all rules may keep, unless [`Settings::state_bytes`] says otherwise.
+const DEFAULT_STATE_BYTES: u64 = 512 << 20;
 
 /// What an engine is made with.
 #[derive(Clone)]
@@ -59,6 +62,8 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// Bytes of rows that may wait in the channels of all rules together; `None` for no limit.
     pub buffer_bytes: Option<u64>,
+    /// Bytes that windows, groups and functions of all rules together may keep; `None` for no limit.
+    pub state_bytes: Option<u64>,
     /// Zone of text without an offset and of `now()`.
     pub time_zone: jiff::tz::TimeZone,
     /// What `props(name)` gives.
@@ -76,6 +81,7 @@ impl Settings {
             registry,
             clock: Arc::new(SystemClock),
             buffer_bytes: Some(DEFAULT_BUFFER_BYTES),
+            state_bytes: Some(DEFAULT_STATE_BYTES),
             time_zone: jiff::tz::TimeZone::UTC,
             props: Arc::new(|_| None),
             server: ServerSettings::default(),
@@ -94,6 +100,8 @@ struct Shared {
     tracker: TaskTracker,
     /// Bytes of rows that wait in channels.
     memory: Arc<Memory>,
+    /// What the operators of rules keep.
+    held: Arc<Held>,
     /// Cancelled when a stop begins.
     stopping: CancellationToken,
     /// Cancelled when the grace period of a stop is over.
@@ -130,6 +138,7 @@ impl Engine {
         };
         Engine(Arc::new(Shared {
             memory: Arc::new(Memory::new(settings.buffer_bytes)),
+            held: Arc::new(Held::new(settings.state_bytes)),
             settings,
             base,
             tracker: TaskTracker::new(),
@@ -480,6 +489,7 @@ impl Engine {
             pulse: Arc::clone(&pulse),
             clock: Arc::clone(&settings.clock),
             durable,
+            held: self.0.held.share(),
         });
         let generation = Generation {
             id: self.next_id(),
@@ -576,7 +586,11 @@ impl Engine {
     /// What every rule and connector has counted.
     pub fn samples(&self) -> Samples {
         let state = self.state();
-        let mut samples = Samples { http: self.0.base.connections.server().counts(), ..Samples::default() };
+        let mut samples = Samples {
+            http: self.0.base.connections.server().counts(),
+            state_limit: self.0.held.limit(),
+            ..Samples::default()
+        };
         if let Some(store) = &self.0.settings.state {
             samples.journals =
                 store.open_journals().iter().map(|journal| (journal.name.clone(), journal.n_bytes())).collect();

@@ -39,6 +39,8 @@ pub struct Samples {
     pub tables: Vec<TableSample>,
     /// Bytes of rows in all channels.
     pub memory: Option<Arc<Memory>>,
+    /// Bytes that the operators of all rules may keep.
+    pub state_limit: Option<u64>,
     /// What the server that clients come to has answered.
     pub http: Vec<HttpCount>,
 }
@@ -139,6 +141,11 @@ impl Samples {
         )?;
         let missed = self.rules.iter().map(|rule| (of(rule), rule.tail_missed));
         families.counter("sluice_rule_tail_missed", "Results that slow readers of the live output missed", missed)?;
+        families.gauge(
+            "sluice_rule_state_bytes",
+            "Bytes of memory that windows, groups and functions keep, about",
+            each(|rule| rule.state_bytes.get()),
+        )?;
         self.encode_checkpoints(families)?;
         let depths = |value: fn((u64, u64)) -> u64| -> Vec<(Labels, u64)> {
             let each = self.rules.iter().flat_map(|rule| {
@@ -160,8 +167,10 @@ impl Samples {
             "Bytes of the rows waiting in a channel, about",
             depths(|(_, n_bytes)| n_bytes),
         )?;
-        let Some(memory) = &self.memory else { return Ok(()) };
         let none = Labels::new;
+        let limit = self.state_limit.map(|limit| (none(), limit));
+        families.gauge("sluice_state_limit_bytes", "Bytes of memory that all rules may keep so", limit)?;
+        let Some(memory) = &self.memory else { return Ok(()) };
         families.gauge("sluice_buffer_bytes", "Bytes of rows in all channels, about", [(none(), memory.used())])?;
         let limit = memory.limit().map(|limit| (none(), limit));
         families.gauge("sluice_buffer_limit_bytes", "Bytes of rows that all channels may hold", limit)?;
@@ -509,6 +518,7 @@ mod tests {
                 counts: TableCounts { rows: 3, rows_in: 5, no_key: 1, evicted: 1 },
             }],
             memory: Some(memory),
+            state_limit: Some(1 << 20),
             http: vec![HttpCount { status: 200, n_answers: 3 }, HttpCount { status: 429, n_answers: 1 }],
         };
         insta::assert_snapshot!(samples.encode().unwrap());

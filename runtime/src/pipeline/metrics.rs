@@ -347,6 +347,8 @@ pub struct RuleMetrics {
     pub restarts: Counter,
     /// Bytes of rows that wait in its channels.
     pub memory: Arc<Memory>,
+    /// Bytes of memory that its operators kept when they were last measured.
+    pub state_bytes: Gauge,
     /// Its checkpoints.
     pub checkpoints: CheckpointMetrics,
     /// Errors of expressions and of the rule's task.
@@ -410,6 +412,7 @@ impl RuleMetrics {
     pub fn new(rule: &str, process: &Arc<Memory>, clock: Arc<dyn Clock>) -> Self {
         let rule: Arc<str> = rule.into();
         RuleMetrics {
+            state_bytes: Gauge::default(),
             checkpoints: CheckpointMetrics::default(),
             errors: ErrorLog::new(Some(Arc::clone(&rule)), None, clock),
             rule,

@@ -21,6 +21,7 @@ mod engine;
 pub mod exposition;
 pub mod feed;
 mod generation;
+mod held;
 mod life;
 pub mod lookup;
 mod lookup_cache;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::channel::{Load, Receiver, Sender, Travels, TrySendError};
 use crate::pipeline::durable::Durable;
 use crate::pipeline::feed::Signal;
+use crate::pipeline::held::HeldShare;
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
@@ -182,6 +183,8 @@ pub struct RuleParts {
     pub clock: Arc<dyn Clock>,
     /// For a rule that keeps state.
     pub durable: Option<Durable>,
+    /// What its operators keep.
+    pub held: HeldShare,
 }
 
 /// A rule that runs.
@@ -202,6 +205,7 @@ pub struct RuleTask {
     pulse: Arc<Pulse>,
     clock: Arc<dyn Clock>,
     durable: Option<Durable>,
+    held: HeldShare,
     /// Per lookup, the batches that wait for its answers.
     in_flight: Vec<FuturesOrdered<BoxFuture<'static, Answered>>>,
     n_in_flight: usize,
@@ -272,6 +276,7 @@ impl RuleTask {
             pulse,
             clock,
             durable,
+            held,
         } = parts;
         let in_flight = lookups.iter().map(|_| FuturesOrdered::new()).collect();
         RuleTask {
@@ -290,6 +295,7 @@ impl RuleTask {
             pulse,
             clock,
             durable,
+            held,
             in_flight,
             n_in_flight: 0,
             n_asking: 0,
@@ -329,7 +335,16 @@ impl RuleTask {
             // It completes beside the rule: nobody has to wait for that.
             drop(durable.checkpoint(&mut self.chain, sinks).await);
         }
-        let Some(event) = self.next_event().await else { return Ok(false) };
+        if self.held.is_due() {
+            self.metrics.state_bytes.set(self.held.measure(|| self.chain.state_bytes()));
+        }
+        let over = self.held.over().clone();
+        let event = tokio::select! {
+            biased;
+            () = over.cancelled() => return Err(RuleEnd::Failed(self.held.message())),
+            event = self.next_event() => event,
+        };
+        let Some(event) = event else { return Ok(false) };
         match event {
             Event::Answer(answered) => self.join(answered),
             Event::Timer => match &mut self.durable {

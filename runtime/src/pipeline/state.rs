@@ -170,6 +170,7 @@ impl RuleEntry {
             rows_failed: self.metrics.rows_failed.get(),
             rows_dropped: by_reason(&self.metrics.dropped),
             buffered_bytes: self.metrics.memory.used(),
+            state_bytes: self.metrics.state_bytes.get(),
             full_channels: running.map(Generation::full_channels).unwrap_or_default(),
             tail_missed: self.tail.missed.get(),
             checkpoint: running

@@ -90,6 +90,8 @@ pub struct RuleStatus {
     /// Bytes of rows that wait in its channels, about.
     #[serde(default)]
     pub buffered_bytes: u64,
+    /// Bytes of memory that its windows, groups and functions kept when they were last measured, about.
+    pub state_bytes: u64,
     /// Its channels that are full: whatever is before a stream's, or the rule before a sink's, waits or drops rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub full_channels: Vec<String>,

@@ -313,7 +313,12 @@ pub fn registry() -> Registry {
 
 /// An engine whose clock goes with tokio's, from [`START`].
 pub fn engine() -> Engine {
-    Engine::new(Settings { clock: Arc::new(TokioClock(Instant::now())), ..Settings::new(registry()) })
+    Engine::new(settings())
+}
+
+/// What [`engine`] is made with.
+pub fn settings() -> Settings {
+    Settings { clock: Arc::new(TokioClock(Instant::now())), ..Settings::new(registry()) }
 }
 
 /// What the clock of [`engine`] shows at first: 2026-01-01T00:00:00Z.

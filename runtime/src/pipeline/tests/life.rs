@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::doubles::{START, Step, blocked, collected, definitions, engine, rule, script, shared, stream, until};
+use super::doubles::{
+    START, Step, blocked, collected, definitions, engine, rule, script, settings, shared, stream, until,
+};
 use super::{GRACE, message, state};
 use crate::definition::{Backpressure, RuleDef};
 use crate::pipeline::restart::RestartPolicy;
@@ -149,6 +151,31 @@ async fn a_slow_rule_hurts_others_on_its_stream_as_far_as_its_policy_says() {
         }
         assert!(engine.stop(GRACE).await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rule_that_keeps_most_fails_when_all_keep_too_much() {
+    let source = script("kept");
+    let (_large, small) = (collected("kept_large"), collected("kept_small"));
+    let mut settings = settings();
+    settings.state_bytes = Some(200_000);
+    let engine = Engine::new(settings);
+    let mut large = rule("kept_large", "SELECT n, lag(n) OVER (PARTITION BY n) AS l FROM kept");
+    large.restart.attempts = 0;
+    engine.apply(&definitions([shared("kept")], [large, rule("kept_small", "SELECT n, lag(n) AS l FROM kept")]));
+    for first in (0..20_000).step_by(100) {
+        source.rows(first..first + 100);
+        until("the rows", || small.numbers().len() as i64 == first + 100).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(state(&engine, "kept_large"), RuleState::Failed);
+    let message = message(&engine, "kept_large");
+    assert!(message.contains("0.2 MiB is the limit (--state-memory)"), "{message}");
+    let status = engine.rule_status("kept_large").unwrap();
+    assert!((200_000..400_000).contains(&status.state_bytes), "{}", status.state_bytes);
+    assert_eq!(state(&engine, "kept_small"), RuleState::Running);
+    assert!(engine.rule_status("kept_small").unwrap().state_bytes < 1000);
+    assert!(engine.stop(GRACE).await);
 }
 
 /// A rule that runs at the given times.
