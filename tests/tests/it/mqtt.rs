@@ -368,6 +368,58 @@ async fn a_stream_that_leaves_a_kept_session_leaves_its_messages_to_the_next_one
     }
 }
 
+/// After a restart the streams of a session come one after another, and the broker does not wait for the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_kept_waits_for_a_stream_that_comes_later() {
+    let broker = Mosquitto::start().await.unwrap();
+    let client = MqttClient::connect(broker.port());
+    for (version, qos) in [("3.1.1", 1), ("5", 2)] {
+        let options = json!({
+            "server": broker.url(),
+            "protocolVersion": version,
+            "qos": qos,
+            "enableClientSession": true,
+            "clientid": unique("kept"),
+            "sessionExpiryIntervalSeconds": 3600,
+        });
+        let process = Process::new();
+        for topic in ["first", "later"] {
+            let mut source = process.subscribe(topic, options.clone()).await;
+            wait::until_true("the subscription", async || {
+                client.publish(topic, "0").await.unwrap();
+                source.takes_some().await
+            })
+            .await;
+        }
+        process.stop().await;
+        for n in 1..=40 {
+            client.publish("first", n.to_string()).await.unwrap();
+            client.publish("later", n.to_string()).await.unwrap();
+        }
+        client.publish("nobody", "x").await.unwrap();
+        client.acknowledged().await;
+        let process = Process::new();
+        let mut first = process.subscribe("first", options.clone()).await;
+        first.connected().await;
+        let of_first = first.read(1).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut later = process.subscribe("later", options.clone()).await;
+        // At once: who does not acknowledge holds the others of the connection back.
+        let until_last = async |source: &mut TestSource, received: Vec<String>| {
+            let mut received: BTreeSet<_> = received.into_iter().collect();
+            while !received.contains("40") {
+                received.extend(source.read(1).await);
+            }
+            received
+        };
+        let (of_first, of_later) = tokio::join!(until_last(&mut first, of_first), until_last(&mut later, Vec::new()));
+        let expected: BTreeSet<String> = (1..=40).map(|n| n.to_string()).collect();
+        assert!(of_first.is_superset(&expected), "{version}: {of_first:?}");
+        assert!(of_later.is_superset(&expected), "{version}: {of_later:?}");
+        process.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again() {
     let broker = Mosquitto::shared().await;

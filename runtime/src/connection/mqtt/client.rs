@@ -318,6 +318,12 @@ impl ClientTask {
         match command {
             Command::Subscribe(stream) => {
                 self.tell_one(&stream.health);
+                if self.session.is_awaited(&stream.filters) {
+                    todo.reconnect = Some(format!(
+                        "connects to {} again: it has kept messages for a stream that has come now",
+                        self.settings.broker()
+                    ));
+                }
                 todo.subscribe = self.session.add(stream);
             }
             Command::Unsubscribe(id) => {

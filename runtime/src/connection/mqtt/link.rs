@@ -114,11 +114,15 @@ impl Link {
         let ended = loop {
             wire.send(client);
             let room = wire.make_room();
+            let claim_until = client.session.claim_until();
             let is_blocked = client.shared.is_full() && (wire.in_flight.is_empty() || client.shared.is_overflowing());
             tokio::select! {
                 biased;
                 () = tasks.stopped() => break Ended::Unwanted,
                 () = client.shared.wake.notified() => wire.acknowledge(client),
+                () = tokio::time::sleep_until(claim_until.unwrap_or_else(Instant::now)), if claim_until.is_some() => {
+                    wire.give_up_unclaimed(client);
+                }
                 command = client.requested.recv(), if wire.out.len() < MAX_OUT_BYTES => match command {
                     None => break Ended::Unwanted,
                     Some(command) => if let Err(error) = wire.obey(client, command) {
@@ -458,6 +462,17 @@ impl Wire {
         } else if client.session.dispatch(publish) == Dispatched::Unwanted && qos > 0 {
             self.acknowledge_one(client, qos, pkid);
         }
+    }
+
+    /// No stream has come for what the broker had kept.
+    fn give_up_unclaimed(&mut self, client: &mut ClientTask) {
+        let unclaimed = client.session.take_unclaimed();
+        tracing::warn!(
+            broker = self.broker,
+            "{} messages that the broker had kept in the session are for no stream, and are let go",
+            unclaimed.len()
+        );
+        unclaimed.iter().for_each(|message| self.acknowledge_one(client, message.qos, message.pkid));
     }
 
     fn control(&mut self, client: &mut ClientTask, packet: Packet) -> Result<(), ConnectorError> {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Filter;
 use super::inbox::{Delivery, Inbox, Message};
@@ -16,6 +17,9 @@ use crate::error::ConnectorError;
 
 /// Retained messages follow a subscription's acknowledgement within this time.
 const RETAINED_WITHIN: Duration = Duration::from_secs(5);
+/// How long after a connection a stream may come for what the broker has kept for it. Until then the broker waits to be told of
+/// those messages, and may hold others back.
+const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A stream that wants messages.
 pub struct Stream {
@@ -78,9 +82,23 @@ pub struct Session {
     pub received: HashSet<u16>,
     /// Number of the connection.
     pub epoch: u64,
+    /// Messages that the broker had kept and no stream wants yet: the stream that they are for may come later.
+    unclaimed: Vec<Unclaimed>,
+    /// Until when it may come.
+    claim_until: Option<Instant>,
     /// Streams of the last topic, which is most often the next one too: their place and the subscription by which they get it.
     topic: Bytes,
     matching: Vec<(usize, u32)>,
+}
+
+/// A message that waits for its stream. The broker sends it again on the next connection.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unclaimed {
+    topic: Bytes,
+    /// 1 or 2.
+    pub qos: u8,
+    /// Its packet.
+    pub pkid: u16,
 }
 
 /// What is to be done with a message that was given to the streams.
@@ -90,6 +108,8 @@ pub enum Dispatched {
     Taken,
     /// Nobody wanted it: it is to be acknowledged now.
     Unwanted,
+    /// Nobody wants it yet.
+    Unclaimed,
 }
 
 impl Session {
@@ -136,6 +156,8 @@ impl Session {
     /// On a new connection, streams get what is retained once more unless the broker still had the session.
     pub fn begin(&mut self, session_present: bool) {
         self.epoch += 1;
+        self.unclaimed.clear();
+        self.claim_until = session_present.then(|| Instant::now() + CLAIM_WITHIN);
         if session_present {
             return;
         }
@@ -176,7 +198,12 @@ impl Session {
             n_streams += u32::from(self.streams.get(*place).is_some_and(|stream| is_for(stream, *id)));
         }
         if n_streams == 0 {
-            return Dispatched::Unwanted;
+            let Publish { topic, qos: qos @ 1.., pkid, .. } = publish else { return Dispatched::Unwanted };
+            if self.claim_until.is_none_or(|until| Instant::now() >= until) {
+                return Dispatched::Unwanted;
+            }
+            self.unclaimed.push(Unclaimed { topic, qos, pkid });
+            return Dispatched::Unclaimed;
         }
         let delivery = (publish.qos > 0).then(|| {
             let (pkid, qos, epoch) = (publish.pkid, publish.qos, self.epoch);
@@ -200,6 +227,24 @@ impl Session {
             }
         }
         Dispatched::Taken
+    }
+
+    /// True if messages wait for one of these filters.
+    pub fn is_awaited(&self, filters: &[Filter]) -> bool {
+        self.unclaimed.iter().any(|message| {
+            let topic = String::from_utf8_lossy(&message.topic);
+            filters.iter().any(|filter| filter.topics.matches(&topic))
+        })
+    }
+
+    /// When the messages that wait for a stream have waited long enough, if there are any.
+    pub fn claim_until(&self) -> Option<Instant> {
+        self.claim_until.filter(|_| !self.unclaimed.is_empty())
+    }
+
+    /// The messages that no stream has come for.
+    pub fn take_unclaimed(&mut self) -> Vec<Unclaimed> {
+        std::mem::take(&mut self.unclaimed)
     }
 
     /// Finds the streams of a topic. A stream with several filters that match gets the message by the first one.
@@ -321,6 +366,24 @@ mod tests {
         }
         let first = subscription_id("a", |_| false);
         assert_eq!(subscription_id("a", |id| id == first), first % 268_435_455 + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_session_kept_waits_for_its_stream() {
+        let mut session = Session::default();
+        session.add(stream(1, &["a"]));
+        let filters = ["b/+"].map(|filter| Filter::parse(filter).unwrap());
+        session.begin(false);
+        assert_eq!(session.dispatch(publish("b/c", &[])), Dispatched::Unwanted, "a new session has kept nothing");
+        session.begin(true);
+        assert_eq!(session.claim_until(), None);
+        assert_eq!(session.dispatch(Publish { qos: 0, ..publish("b/c", &[]) }), Dispatched::Unwanted);
+        assert_eq!(session.dispatch(publish("b/c", &[])), Dispatched::Unclaimed);
+        assert!(session.is_awaited(&filters) && !session.is_awaited(&session.streams[0].filters));
+        tokio::time::sleep_until(session.claim_until().unwrap()).await;
+        assert_eq!(session.dispatch(publish("b/c", &[])), Dispatched::Unwanted);
+        assert_eq!(session.take_unclaimed().len(), 1);
+        assert!(!session.is_awaited(&filters) && session.claim_until().is_none());
     }
 
     #[test]
