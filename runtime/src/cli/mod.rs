@@ -141,6 +141,9 @@ struct RunArguments {
     /// Bytes that the journal of a stream may take before its source has to wait
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]
     journal_bytes: u64,
+    /// How old what the journal keeps for rules that do not run may be
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
+    journal_age: Duration,
     /// How long a stop may take to write what is on its way
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     grace: Duration,

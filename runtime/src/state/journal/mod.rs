@@ -6,6 +6,7 @@
 //!
 //! Records stand in segments, files that are named after their first record. A segment goes when the checkpoints of all rules
 //! are past it. The size is bounded: a full journal takes nothing more, which holds the source back, until a rule has come on.
+//! So is the age of what is kept for rules that do not run.
 
 mod reader;
 mod record;
@@ -15,9 +16,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 pub use reader::{Read, Reader};
 pub use record::Record;
+use sluice_sql::Timestamp;
 pub use writer::Writer;
 
 use super::volume::{StateError, StateVolume, file_name};
@@ -29,11 +32,13 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Bytes of all segments.
     pub max_bytes: u64,
+    /// How old the newest record of a segment may be that is kept for rules that do not run, in milliseconds.
+    pub max_age_ms: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { segment_bytes: 8 << 20, max_bytes: 1 << 30 }
+        Limits { segment_bytes: 8 << 20, max_bytes: 1 << 30, max_age_ms: 7 * 24 * 3_600_000 }
     }
 }
 
@@ -53,10 +58,19 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct State {
-    /// First offset and bytes of each segment, oldest first. The last one is written to.
-    segments: Vec<(u64, u64)>,
+    /// Oldest first. The last one is written to.
+    segments: Vec<Segment>,
     /// By rule, what it still needs.
     holds: HashMap<String, Hold>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    /// Offset of its first record.
+    first: u64,
+    n_bytes: u64,
+    /// When its last record arrived.
+    newest: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -86,19 +100,21 @@ impl Journal {
         let mut segments = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(|error| StateError::io(&dir, error))? {
             let entry = entry.map_err(|error| StateError::io(&dir, error))?;
-            let n_bytes = entry.metadata().map_err(|error| StateError::io(&entry.path(), error))?.len();
+            let metadata = entry.metadata().map_err(|error| StateError::io(&entry.path(), error))?;
             if let Some(first) = first_offset(&entry.path()) {
-                segments.push((first, n_bytes));
+                let since_1970 = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                let newest = since_1970.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(i64::MAX);
+                segments.push(Segment { first, n_bytes: metadata.len(), newest });
             }
         }
-        segments.sort_unstable();
+        segments.sort_unstable_by_key(|segment| segment.first);
         let hold = |(rule, offset)| (rule, Hold { offset, n_live: 0, pressed: Arc::default() });
         let journal = Arc::new(Journal {
             name: name.to_owned(),
             dir,
             limits,
             end: AtomicU64::new(0),
-            n_bytes: AtomicU64::new(segments.iter().map(|(_, n_bytes)| n_bytes).sum()),
+            n_bytes: AtomicU64::new(segments.iter().map(|segment| segment.n_bytes).sum()),
             state: Mutex::new(State { segments, holds: holds.into_iter().map(hold).collect() }),
         });
         let writer = Writer::open(Arc::clone(&journal), volume.sync())?;
@@ -112,7 +128,7 @@ impl Journal {
 
     /// The first record that is still there, or the end.
     pub fn begin(&self) -> u64 {
-        self.state().segments.first().map_or_else(|| self.end(), |(first, _)| *first)
+        self.state().segments.first().map_or_else(|| self.end(), |segment| segment.first)
     }
 
     /// Bytes of all segments.
@@ -182,7 +198,7 @@ impl Journal {
             state.holds.iter().filter(|(_, hold)| hold.n_live == 0).map(|(rule, _)| rule.clone()).collect();
         for rule in resting {
             state.holds.remove(&rule);
-            let n_records = self.end().saturating_sub(state.segments.first().map_or(0, |(first, _)| *first));
+            let n_records = self.end().saturating_sub(state.segments.first().map_or(0, |segment| segment.first));
             tracing::warn!(
                 rule,
                 stream = self.name,
@@ -193,12 +209,36 @@ impl Journal {
         self.trim(&mut state);
     }
 
+    /// Lets go of rules that do not run and for which records are kept that are too old.
+    pub fn expire(&self, now: Timestamp) {
+        let mut state = self.state();
+        let too_old =
+            |pair: &&[Segment]| matches!(pair, [old, _] if old.newest < now.saturating_sub(self.limits.max_age_ms));
+        let Some(begin) = state.segments.windows(2).take_while(too_old).last().map(|pair| pair[1].first) else {
+            return;
+        };
+        state.holds.retain(|rule, hold| {
+            let is_kept = hold.n_live > 0 || hold.offset >= begin;
+            if !is_kept {
+                let n_records = begin - hold.offset;
+                tracing::warn!(
+                    rule,
+                    stream = self.name,
+                    n_records,
+                    "what the journal has kept for this rule, which does not run, is too old, and is given up"
+                );
+            }
+            is_kept
+        });
+        self.trim(&mut state);
+    }
+
     /// Removes the segments that nobody needs.
     fn trim(&self, state: &mut State) {
         let needed = state.holds.values().map(|hold| hold.offset).min().unwrap_or(u64::MAX);
         let n_old =
-            state.segments.windows(2).take_while(|pair| pair.get(1).is_some_and(|next| next.0 <= needed)).count();
-        for (first, n_bytes) in state.segments.drain(..n_old) {
+            state.segments.windows(2).take_while(|pair| pair.get(1).is_some_and(|next| next.first <= needed)).count();
+        for Segment { first, n_bytes, .. } in state.segments.drain(..n_old) {
             let path = self.segment(first);
             if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!("can't remove {}: {error}", path.display());

@@ -69,7 +69,7 @@ impl Reader {
 
     /// Opens the segment that holds the next record, or the first one behind it.
     fn open(&mut self, read: &mut Read) -> Result<bool, StateError> {
-        let segments: Vec<u64> = self.journal.state().segments.iter().map(|(first, _)| *first).collect();
+        let segments: Vec<u64> = self.journal.state().segments.iter().map(|segment| segment.first).collect();
         let place = segments.partition_point(|first| *first <= self.next);
         let first = match place.checked_sub(1).and_then(|place| segments.get(place)) {
             Some(first) => *first,
@@ -149,7 +149,7 @@ impl Reader {
     /// What is missing between here and the next segment can't be read.
     fn skip_to_next_segment(&mut self, read: &mut Read) {
         let Some((first, ..)) = &self.segment else { return };
-        let following = self.journal.state().segments.iter().map(|(first, _)| *first).find(|next| next > first);
+        let following = self.journal.state().segments.iter().map(|segment| segment.first).find(|next| next > first);
         let next = following.unwrap_or_else(|| self.journal.end());
         if next > self.next {
             read.n_missing += next - self.next;

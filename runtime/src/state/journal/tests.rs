@@ -6,7 +6,7 @@ use super::*;
 use crate::source::{Items, Payload};
 use crate::state::{StateVolume, SyncPolicy};
 
-const SMALL: Limits = Limits { segment_bytes: 200, max_bytes: 4000 };
+const SMALL: Limits = Limits { segment_bytes: 200, max_bytes: 4000, max_age_ms: 1000 };
 
 fn items(texts: &[&str]) -> Items {
     let payload = |text: &&str| Payload { bytes: Bytes::copy_from_slice(text.as_bytes()), meta: None };
@@ -140,6 +140,23 @@ async fn a_full_journal_presses_rules_and_gives_up_those_that_do_not_run() {
     assert!(journal.is_full(), "kept for the rule that does not run");
     writer.append(n, &items(&["more"]), &[], None).await.unwrap();
     assert!(!journal.is_full());
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_kept_only_for_rules_that_run() {
+    let place = Place::new();
+    let (journal, mut writer) = place.open(&[("resting", 0), ("later", 12)]);
+    journal.hold("runs");
+    for n in 0..20 {
+        writer.append(100 * n, &items(&[&"x".repeat(60)]), &[], None).await.unwrap();
+    }
+    // Those of the last second are not too old, nor is the first of those before it while a rule runs that needs it.
+    assert_eq!((journal.begin(), journal.end()), (0, 20));
+    journal.release("runs", 5);
+    assert_eq!(read_from(&journal, 5).1, 0);
+    assert!((1..=5).contains(&journal.begin()), "given up for the one that rests: {}", journal.begin());
+    journal.release("runs", 20);
+    assert!((6..=12).contains(&journal.begin()), "kept for the one that needs later records: {}", journal.begin());
 }
 
 #[tokio::test]

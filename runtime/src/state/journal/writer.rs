@@ -12,7 +12,7 @@ use sluice_sql::Timestamp;
 use smol_str::SmolStr;
 
 use super::record::{self, Record};
-use super::{Journal, StateError};
+use super::{Journal, Segment, StateError};
 use crate::source::Items;
 use crate::state::frame::FrameError;
 use crate::state::volume::{SyncPolicy, sync_folder};
@@ -63,14 +63,14 @@ impl Marks {
 impl Writer {
     /// Finds the end of what was written. A record that a crash left half written is cut off: it was never acknowledged.
     pub(super) fn open(journal: Arc<Journal>, sync: SyncPolicy) -> Result<Self, StateError> {
-        let segments: Vec<u64> = journal.state().segments.iter().map(|(first, _)| *first).collect();
+        let segments: Vec<u64> = journal.state().segments.iter().map(|segment| segment.first).collect();
         let first = segments.last().copied().unwrap_or(0);
         let path = journal.segment(first);
         let fail = |error| StateError::io(&path, error);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
         if segments.is_empty() {
             sync_folder(&journal.dir).map_err(fail)?;
-            journal.state().segments.push((0, 0));
+            journal.state().segments.push(Segment { first: 0, n_bytes: 0, newest: 0 });
         }
         let mut writer = Writer {
             journal: Arc::clone(&journal),
@@ -99,7 +99,7 @@ impl Writer {
             journal.n_bytes.fetch_sub(torn, Ordering::Relaxed);
         }
         if let Some(last) = journal.state().segments.last_mut() {
-            last.1 = writer.n_bytes;
+            last.n_bytes = writer.n_bytes;
         }
         journal.end.store(writer.next, Ordering::Release);
         Ok(writer)
@@ -162,6 +162,7 @@ impl Writer {
         self.journal.make_room();
         if self.n_bytes >= self.journal.limits.segment_bytes {
             self.next_segment()?;
+            self.journal.expire(arrived);
         }
         let offset = self.next;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -189,7 +190,7 @@ impl Writer {
         self.n_bytes += n_bytes;
         self.journal.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
         if let Some(last) = self.journal.state().segments.last_mut() {
-            last.1 = self.n_bytes;
+            (last.n_bytes, last.newest) = (self.n_bytes, arrived);
         }
         self.next += 1;
         self.last_arrived = arrived;
@@ -238,7 +239,7 @@ impl Writer {
         self.n_bytes = 0;
         self.dirty = None;
         let mut state = self.journal.state();
-        state.segments.push((self.next, 0));
+        state.segments.push(Segment { first: self.next, n_bytes: 0, newest: self.last_arrived });
         self.journal.trim(&mut state);
         Ok(())
     }
