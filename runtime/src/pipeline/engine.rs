@@ -439,7 +439,8 @@ impl Engine {
         let mut open = |mut sink: SinkPart| {
             if let Some(state) = settings.state.as_ref().map(|state| state.volume()) {
                 let rule_dir = state.dir().join("queue").join(file_name(&rule.name));
-                sink.driver.keep_in(rule_dir.join(file_name(&sink.metrics.sink)), state.sync(), false);
+                let dir = rule_dir.join(file_name(&sink.metrics.sink));
+                sink.driver.keep_in(dir, state.sync(), rule.delivery.is_durable());
             }
             let more_metrics = sink.driver.more_metrics();
             let counted = Arc::clone(&sink.metrics);

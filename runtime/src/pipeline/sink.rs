@@ -35,7 +35,7 @@ use crate::pipeline::metrics::{DropReason, SinkMetrics};
 use crate::pipeline::rule::{Barrier, ToSink};
 use crate::registry::Registry;
 use crate::sink::{SinkArgs, SinkType};
-use crate::state::{StateError, SyncPolicy};
+use crate::state::{Cause, StateError, SyncPolicy};
 use crate::template::Surroundings;
 
 use alternate::{Alternate, Switch};
@@ -468,16 +468,16 @@ async fn give(
                     newest = newest.max(cause);
                     // Without causes everything that has come is given at once.
                     if cause.is_some() || pending.next.is_empty() {
-                        queue.push(shaping.load().into_items(), cause).await;
+                        hand_over(queue, shaping, cause).await;
                     }
                 }
                 ToSink::Shaped(items) => {
                     shaping.take_shaped(items);
-                    queue.push(shaping.load().into_items(), None).await;
+                    hand_over(queue, shaping, None).await;
                 }
                 ToSink::Barrier(new) => {
                     shaping.flush(now);
-                    queue.push(shaping.load().into_items(), newest).await;
+                    hand_over(queue, shaping, newest).await;
                     if queue.secure().await {
                         new.taken();
                     } else {
@@ -491,13 +491,23 @@ async fn give(
         if matches!(n_received, None | Some(0)) {
             shaping.flush(clock.now());
         }
-        queue.push(shaping.load().into_items(), newest).await;
+        hand_over(queue, shaping, newest).await;
         if let Some(dead_letters) = dead_letters {
             dead_letters.send(shaping.shaper.take_failed()).await;
         }
         if n_received == Some(0) {
             return;
         }
+    }
+}
+
+/// Gives the queue what has been shaped. What is still being collected came last, and is lost in a crash: so that the rule
+/// computes it again, its cause does not count as given.
+async fn hand_over(queue: &Queue, shaping: &mut Shaping, cause: Option<Cause>) {
+    let items = shaping.load().into_items();
+    match shaping.n_held() {
+        0 => queue.push(items, cause).await,
+        _ => queue.push_some(items, cause).await,
     }
 }
 

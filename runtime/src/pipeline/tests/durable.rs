@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doubles::{collected, definitions, registry, rule, script, shared, stream, until};
+use super::doubles::{blocked, collected, definitions, registry, rule, script, shared, stream, until};
 use crate::definition::{Definitions, Delivery, OnStateChange, RuleDef, SinkDef};
 use crate::options::Options;
 use crate::pipeline::{Engine, RuleState, Settings};
@@ -108,6 +108,36 @@ fn windows_go_on_over_crashes_and_stops() {
         until("the next window", || sink.numbers().contains(&26)).await;
     });
     assert!(sink.numbers().iter().all(|sum| [4321, 26].contains(sum)), "{:?}", sink.numbers());
+}
+
+/// Without a queue its results waited in the channel to the sink, and so did every barrier.
+#[test]
+fn a_sink_that_takes_nothing_holds_up_neither_its_rule_nor_the_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, sink) = (script("stuck"), blocked("stuck_rule"));
+    let mut rule = durable(rule("stuck_rule", "SELECT n FROM stuck"));
+    rule.delivery.checkpoint_interval = Duration::from_millis(20);
+    let definitions = definitions([stream("stuck")], [rule]);
+    life(dir.path(), &definitions, async |engine| {
+        // More than channels hold.
+        (0..200).for_each(|n| source.rows([n]));
+        let status = || engine.rule_status("stuck_rule").unwrap();
+        until("all results", || status().rows_out == 200).await;
+        let n_before = status().checkpoint.unwrap().written;
+        source.rows([200]);
+        until("a checkpoint behind results that the sink has not taken", || {
+            status().checkpoint.unwrap().written > n_before
+        })
+        .await;
+        assert_eq!(status().checkpoint.unwrap().failed, 0);
+    });
+    assert_eq!(sink.numbers(), [0; 0]);
+    sink.open();
+    life(dir.path(), &definitions, async |_| {
+        source.rows([201]);
+        until("the last row", || sink.numbers().ends_with(&[201])).await;
+    });
+    assert_eq!(sink.numbers(), (0..=201).collect::<Vec<_>>(), "from the queue, each once");
 }
 
 #[test]

@@ -147,12 +147,22 @@ impl Queue {
         state.n_disk == 0 && state.memory.is_empty()
     }
 
-    /// Gives items that one cause has brought, all of them. Waits for room, or drops and counts what the policy says.
+    /// Gives the items that a cause has brought, or the last of them. Waits for room, or drops and counts what the policy says.
     pub async fn push(&self, items: Vec<Item>, cause: Option<Cause>) {
+        self.give(items, cause, true).await;
+    }
+
+    /// As [`push`](Self::push), but more of what the cause has brought follows: until it is here too, none of it counts as
+    /// given.
+    pub async fn push_some(&self, items: Vec<Item>, cause: Option<Cause>) {
+        self.give(items, cause, false).await;
+    }
+
+    async fn give(&self, items: Vec<Item>, cause: Option<Cause>, is_whole: bool) {
         if items.is_empty() {
             return;
         }
-        self.add(items, cause);
+        self.put(items, cause, is_whole);
         let shared = &*self.0;
         loop {
             let mut room = std::pin::pin!(shared.room.notified());
@@ -183,6 +193,10 @@ impl Queue {
 
     /// Gives items without waiting for room: for what is left when the time is over.
     pub fn add(&self, items: Vec<Item>, cause: Option<Cause>) {
+        self.put(items, cause, true);
+    }
+
+    fn put(&self, items: Vec<Item>, cause: Option<Cause>, is_whole: bool) {
         let shared = &*self.0;
         let at = shared.clock.now();
         let n_items = items.len();
@@ -190,7 +204,8 @@ impl Queue {
             let mut state = shared.state();
             for (item_idx, item) in items.into_iter().enumerate() {
                 state.memory_bytes += item.n_bytes();
-                state.memory.push_back(Waiting { item, at, cause, is_last: item_idx + 1 == n_items });
+                let is_last = is_whole && item_idx + 1 == n_items;
+                state.memory.push_back(Waiting { item, at, cause, is_last });
             }
         }
         shared.count_memory();

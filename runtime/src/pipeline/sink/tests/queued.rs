@@ -204,6 +204,40 @@ async fn a_barrier_is_taken_during_an_outage_and_results_that_come_again_are_not
     assert_eq!(after.metrics.repeated.get(), 6);
 }
 
+#[tokio::test(start_paused = true)]
+async fn results_that_were_still_collected_when_it_crashed_are_not_taken_for_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let durable = |run: &Run| {
+        let options = json!({"fields": ["n"], "batchSize": 4});
+        let mut driver = run.driver("messages", options).unwrap();
+        driver.keep_in(dir.path().to_owned(), SyncPolicy::Always, true);
+        driver
+    };
+    let before = Run::new();
+    down(&before);
+    let (sender, receiver) = open_channel();
+    tokio::select! {
+        () = durable(&before).run(receiver, CancellationToken::new()) => panic!("it can't end"),
+        () = async {
+            send(&sender, 0..4, Some(1)).await;
+            send(&sender, 4..10, Some(2)).await;
+            until("what is full", || before.metrics.queue.disk_rows.get() == 8).await;
+        } => {}
+    }
+    let after = Run::new();
+    let (sender, receiver) = open_channel();
+    let feed = async {
+        send(&sender, 0..4, Some(1)).await;
+        send(&sender, 4..10, Some(2)).await;
+        send(&sender, 10..12, Some(3)).await;
+        drop(sender);
+    };
+    tokio::join!(durable(&after).run(receiver, CancellationToken::new()), feed);
+    let batches: Vec<String> = [0..4, 4..8, 8..12].map(|numbers| format!("[{}]", bodies(numbers).join(","))).into();
+    assert_eq!(after.items(), batches);
+    assert_eq!(after.metrics.repeated.get(), 4, "all of the first, nothing of the second");
+}
+
 #[tokio::test]
 async fn dead_letters_go_to_a_file_with_their_reason_and_the_rest_flows() {
     let dir = tempfile::tempdir().unwrap();
