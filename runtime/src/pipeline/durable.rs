@@ -532,7 +532,7 @@ mod tests {
 
     fn rows(time: Timestamp) -> Option<Signal> {
         let place = Place { time, offset: 0, part: 0, is_last: true };
-        Some(Signal::Rows { batch: Arc::default(), arrived: Instant::now(), place: Some(place) })
+        Some(Signal::Rows { batch: Arc::default(), arrived: Instant::now(), place: Some(place), receipt: None })
     }
 
     fn times(merge: &mut Merge) -> Vec<(usize, Timestamp)> {

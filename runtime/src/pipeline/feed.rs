@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -31,12 +31,14 @@ use crate::pipeline::decode::StreamDecoder;
 use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
 use crate::pipeline::panic_message;
+use crate::pipeline::receipt::Receipt;
 use crate::source::{Ingest, Source, SourceContext};
 use crate::state::OpenJournal;
 use crate::state::journal::Journal;
 use crate::time::Clock;
 
 use recorder::Recorder;
+use resume::Awaited;
 pub use resume::{Resume, TimeAsk};
 
 /// Rows that travel together at most.
@@ -58,6 +60,8 @@ pub enum Signal {
         arrived: Instant,
         /// Where they stand in the feed's journal, if it keeps one.
         place: Option<Place>,
+        /// For senders that wait until they are processed.
+        receipt: Option<Receipt>,
     },
     /// In answer to a rule that asked: everything that arrived before this time has been sent.
     Time(Timestamp),
@@ -108,8 +112,12 @@ enum Command {
         replaces: Option<SubscriberId>,
     },
     Unsubscribe(SubscriberId),
-    /// Rows are to have these columns too, for a rule that comes by way of the journal.
-    Grow(Arc<Schema>),
+    /// A rule comes by way of the journal; rows are to have its columns too.
+    Resume {
+        schema: Arc<Schema>,
+        id: SubscriberId,
+        awaited: Weak<Awaited>,
+    },
     /// Keep a journal from now on.
     Record(OpenJournal),
     /// A rule that has read the journal up to the subscriber's next record.
@@ -217,7 +225,9 @@ impl FeedHandle {
         tracker: &TaskTracker,
     ) -> (Vec<usize>, Resume) {
         let slots = self.grow(schema);
-        let _ = self.commands.send(Command::Grow(Arc::clone(&self.schema)));
+        let awaited = Arc::new(Awaited::default());
+        let schema = Arc::clone(&self.schema);
+        let _ = self.commands.send(Command::Resume { schema, id, awaited: Arc::downgrade(&awaited) });
         let left = self.stopping.child_token();
         self.resuming.insert(id, left.clone());
         let resume = Resume {
@@ -231,6 +241,7 @@ impl FeedHandle {
             metrics: Arc::clone(&self.metrics),
             left,
             tracker: tracker.clone(),
+            awaited,
             beginning: is_new.then(|| Beginning::new(&self.n_beginning)),
         };
         (slots, resume)
@@ -322,6 +333,7 @@ impl Feed {
             clock: Arc::clone(&context.connector.clock),
             commands: command_rx,
             subscribers: Vec::new(),
+            resuming: Vec::new(),
             decoder,
             metrics,
             cut_short,
@@ -452,6 +464,8 @@ impl StartTogether {
 struct Hub {
     commands: mpsc::UnboundedReceiver<Command>,
     subscribers: Vec<Subscriber>,
+    /// Rules that still read the journal.
+    resuming: Vec<(SubscriberId, Weak<Awaited>)>,
     decoder: StreamDecoder,
     metrics: Arc<StreamMetrics>,
     cut_short: CancellationToken,
@@ -519,11 +533,17 @@ impl Hub {
                     }
                 }
             }
-            Some(Command::Grow(schema)) => self.decoder.set_schema(schema),
+            Some(Command::Resume { schema, id, awaited }) => {
+                self.decoder.set_schema(schema);
+                self.resuming.push((id, awaited));
+            }
             Some(Command::Record(open)) => self.to_record = Some(open),
             Some(Command::Join { subscriber, left, answer }) => self.join(subscriber, &left, answer),
             Some(Command::Time(id)) => self.time_wanted.push(id),
-            Some(Command::Unsubscribe(id)) => self.subscribers.retain(|subscriber| subscriber.id != id),
+            Some(Command::Unsubscribe(id)) => {
+                self.subscribers.retain(|subscriber| subscriber.id != id);
+                self.resuming.retain(|(resuming, _)| *resuming != id);
+            }
             // Without an engine nobody could stop the feed later.
             Some(Command::Stop) | None => self.is_stopping = true,
         }
@@ -542,12 +562,20 @@ impl Hub {
             // It fails when the engine has let go of the feed, and then nobody begins any more.
             self.obeying(async move { n_beginning.wait_for(|n| *n == 0).await.is_ok() }).await?;
         }
+        let receipt = Receipt::of(&ingest.items);
         let recorded = match self.recorder.take() {
             None => None,
             Some(mut recorder) => {
+                // Before it is written: a rule may read it at once.
+                let record = recorder.journal().end();
+                self.await_resuming(|awaited| receipt.iter().for_each(|receipt| awaited.add(record, receipt)));
                 let recorded = recorder.take(&mut ingest, source, self, context).await;
                 self.recorder = Some(recorder);
-                recorded?
+                let recorded = recorded?;
+                if recorded.is_none() {
+                    self.await_resuming(|awaited| awaited.take_back(record));
+                }
+                recorded
             }
         };
         let now = recorded.map_or_else(|| context.connector.clock.now(), |(time, _)| time);
@@ -562,7 +590,7 @@ impl Hub {
             self.next = offset + 1;
         }
         self.is_delivering = true;
-        let delivered = self.deliver_all(batch, arrived, recorded).await;
+        let delivered = self.deliver_all(batch, arrived, recorded, receipt).await;
         self.is_delivering = false;
         self.tell_time();
         delivered?;
@@ -576,12 +604,24 @@ impl Hub {
         Some(())
     }
 
-    async fn deliver_all(&mut self, batch: Batch, arrived: Instant, recorded: Option<(Timestamp, u64)>) -> Option<()> {
+    /// Tells those that will read from the journal what their senders wait for.
+    fn await_resuming(&mut self, tell: impl Fn(&Awaited)) {
+        self.resuming.retain(|(_, awaited)| awaited.upgrade().inspect(|awaited| tell(awaited)).is_some());
+    }
+
+    async fn deliver_all(
+        &mut self,
+        batch: Batch,
+        arrived: Instant,
+        recorded: Option<(Timestamp, u64)>,
+        receipt: Option<Receipt>,
+    ) -> Option<()> {
         let mut parts = parts(batch);
         while let Some((batch, part, is_last)) = parts.next() {
             let n_rows = batch.rows.len() as u64;
             let place = recorded.map(|(time, offset)| Place { time, offset, part, is_last });
-            let delivered = self.deliver(Signal::Rows { batch: Arc::new(batch), arrived, place }).await;
+            let receipt = receipt.clone();
+            let delivered = self.deliver(Signal::Rows { batch: Arc::new(batch), arrived, place, receipt }).await;
             if delivered.is_none() {
                 // What is in a journal is processed after the next start.
                 if recorded.is_none() {
@@ -630,6 +670,7 @@ impl Hub {
     }
 
     fn add(&mut self, mut subscriber: Subscriber) {
+        self.resuming.retain(|(resuming, _)| *resuming != subscriber.id);
         subscriber.n_delivered = self.n_delivered;
         self.time_wanted.push(subscriber.id);
         self.subscribers.push(subscriber);
@@ -668,7 +709,12 @@ impl Hub {
                 continue;
             }
             match subscriber.channel.try_send(signal.clone()) {
-                Ok(()) => subscriber.n_delivered = n_delivered,
+                Ok(()) => {
+                    subscriber.n_delivered = n_delivered;
+                    if let Signal::Rows { receipt: Some(receipt), .. } = &signal {
+                        receipt.given();
+                    }
+                }
                 Err(TrySendError::Closed(_)) => self.subscribers.retain(|subscriber| subscriber.id != id),
                 Err(TrySendError::Full(_)) => {
                     let channel = subscriber.channel.clone();

@@ -27,6 +27,7 @@ pub mod lookup;
 mod lookup_cache;
 pub mod memory;
 pub mod metrics;
+pub mod receipt;
 pub mod rejected;
 pub mod report;
 pub mod restart;

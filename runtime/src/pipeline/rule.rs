@@ -24,6 +24,7 @@ use crate::pipeline::held::HeldShare;
 use crate::pipeline::lookup::LookupDriver;
 use crate::pipeline::memory::shared_bytes;
 use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
+use crate::pipeline::receipt::Receipt;
 use crate::pipeline::rejected::{self, SideSinks};
 use crate::pipeline::sink::Item;
 use crate::state::Cause;
@@ -119,24 +120,52 @@ impl Travels for ToSink {
 }
 
 /// Asks a sink for everything that came before it: once that is with the far side, or on the state volume, the sink calls
-/// [`taken`](Self::taken). The rule is not computed again from before that point. Dropping it says that it did not come to
-/// that: the checkpoint fails, and the one before it stays.
+/// [`taken`](Self::taken). The rule is not computed again from before that point, or a client is told that its rows are
+/// processed. Dropping it says that it did not come to that: the checkpoint fails, and the one before it stays.
 #[derive(Debug)]
-pub struct Barrier {
-    taken: oneshot::Sender<()>,
+pub struct Barrier(Asker);
+
+#[derive(Debug)]
+enum Asker {
+    Checkpoint(oneshot::Sender<()>),
+    Client(Receipt),
 }
 
 impl Barrier {
-    /// A barrier, and what completes when it has been taken.
+    /// A checkpoint's barrier, and what completes when it has been taken.
     pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (taken, receiver) = oneshot::channel();
-        (Barrier { taken }, receiver)
+        (Barrier(Asker::Checkpoint(taken)), receiver)
+    }
+
+    /// A barrier behind what a client's rows have caused.
+    pub fn of_client(receipt: &Receipt) -> Self {
+        receipt.given();
+        Barrier(Asker::Client(receipt.clone()))
+    }
+
+    /// It is asked for by a client, who also wants to hear of [`refused`](Self::refused) results.
+    pub fn is_of_client(&self) -> bool {
+        matches!(self.0, Asker::Client(_))
     }
 
     /// Everything before it is safe.
     pub fn taken(self) {
-        // Nobody waits any more once the rule has ended.
-        let _ = self.taken.send(());
+        match self.0 {
+            Asker::Checkpoint(taken) => {
+                // Nobody waits any more once the rule has ended.
+                let _ = taken.send(());
+            }
+            Asker::Client(receipt) => receipt.done(),
+        }
+    }
+
+    /// Some of what came between the barrier before it and this one will never be taken, and has been set aside.
+    pub fn refused(self, by: impl FnOnce() -> String) {
+        if let Asker::Client(receipt) = &self.0 {
+            receipt.refused(by);
+        }
+        self.taken();
     }
 }
 
@@ -218,6 +247,10 @@ pub struct RuleTask {
     n_pushing: u64,
     /// Rows of the result that is being handed to the sinks.
     n_emitting: u64,
+    /// Something was handed to the sinks since a client's barrier went to them.
+    has_emitted: bool,
+    /// Rows that have been left out, and no sink gets to see.
+    n_left_out: u64,
     /// A step may take milliseconds per row.
     is_slow: bool,
 }
@@ -230,6 +263,7 @@ struct Answered {
     answers: Vec<LookupAnswer>,
     arrived: Option<Instant>,
     cause: Option<Cause>,
+    receipt: Option<Receipt>,
 }
 
 /// A batch on its way through the lookup joins: before lookup `lookup_idx`, or final behind the last one.
@@ -238,15 +272,23 @@ struct Moving {
     batch: Batch,
     arrived: Option<Instant>,
     cause: Option<Cause>,
+    /// For a client that waits until this one and all before it are with the sinks.
+    receipt: Option<Receipt>,
 }
 
 impl Moving {
-    /// True if both may ask the lookup table together: rows that are each a result of their own, and no checkpoint that has to
-    /// tell them apart.
+    /// Nothing but a receipt.
+    fn receipt(lookup_idx: usize, receipt: Receipt) -> Self {
+        Moving { lookup_idx, batch: Batch::default(), arrived: None, cause: None, receipt: Some(receipt) }
+    }
+
+    /// True if both may ask the lookup table together: rows that are each a result of their own, and no checkpoint or client
+    /// that has to tell them apart.
     fn goes_with(&self, next: &Moving) -> bool {
         let is_per_row =
             |moving: &Moving| matches!(moving.batch.emissions, Emissions::PerRow) && moving.cause.is_none();
         self.lookup_idx == next.lookup_idx
+            && self.receipt.is_none()
             && is_per_row(self)
             && is_per_row(next)
             && Arc::ptr_eq(&self.batch.schema, &next.batch.schema)
@@ -303,6 +345,8 @@ impl RuleTask {
             out: Vec::new(),
             n_pushing: 0,
             n_emitting: 0,
+            has_emitted: false,
+            n_left_out: 0,
         }
     }
 
@@ -387,12 +431,12 @@ impl RuleTask {
 
     async fn signal(&mut self, input_idx: usize, signal: Option<Signal>) -> Result<(), RuleEnd> {
         match signal {
-            Some(Signal::Rows { batch, arrived, .. }) => {
+            Some(Signal::Rows { batch, arrived, receipt, .. }) => {
                 self.metrics.rows_in.add(batch.rows.len() as u64);
                 if self.chain.next_timer().is_some_and(|timer| timer <= self.clock.now()) {
                     self.tick();
                 }
-                self.push(input_idx, batch, arrived, None).await?;
+                self.push(input_idx, batch, arrived, None, receipt).await?;
             }
             Some(Signal::Time(_)) => {}
             Some(Signal::End) => {
@@ -412,9 +456,13 @@ impl RuleTask {
         batch: Arc<Batch>,
         arrived: Instant,
         cause: Option<Cause>,
+        receipt: Option<Receipt>,
     ) -> Result<(), RuleEnd> {
+        self.n_left_out = 0;
         if !self.is_slow {
+            let n_before = self.moving.len();
             self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
+            self.follow(n_before, 0, receipt);
             return Ok(());
         }
         self.n_pushing = batch.rows.len() as u64;
@@ -424,20 +472,38 @@ impl RuleTask {
             self.step(0, Some(arrived), cause, |chain, ctx, out| chain.push(input_idx, batch, ctx, out));
             self.settle().await?;
         }
+        self.follow(self.moving.len(), 0, receipt);
         Ok(())
+    }
+
+    /// Sends a receipt along with the last batch that its rows have caused, or behind the others if there is none.
+    fn follow(&mut self, n_before: usize, lookup_idx: usize, receipt: Option<Receipt>) {
+        let Some(receipt) = receipt else { return };
+        let n_left_out = self.n_left_out;
+        if n_left_out > 0 {
+            let rule = &self.ctx.rule_id;
+            receipt.refused(|| format!("rule {rule} has left out {n_left_out} of the rows: see its lastError"));
+        }
+        let has_caused = self.moving.len() > n_before;
+        match self.moving.back_mut().filter(|_| has_caused) {
+            Some(last) => last.receipt = Some(receipt),
+            None => self.moving.push_back(Moving::receipt(lookup_idx, receipt)),
+        }
     }
 
     /// Processes what has come of all inputs, in order of arrival, as far as it is known what comes next.
     async fn signals_in_order(&mut self) -> Result<(), RuleEnd> {
         while let Some((input_idx, signal)) = self.durable.as_mut().and_then(Durable::next_signal) {
             match signal {
-                Some(Signal::Rows { batch, arrived, place: Some(place) }) => {
+                Some(Signal::Rows { batch, arrived, place: Some(place), receipt }) => {
                     self.ring_until(place.time);
                     let Some(cause) = self.durable.as_mut().and_then(|durable| durable.enter(input_idx, place)) else {
+                        // A checkpoint has it.
+                        receipt.inspect(Receipt::done);
                         continue;
                     };
                     self.metrics.rows_in.add(batch.rows.len() as u64);
-                    self.push(input_idx, batch, arrived, Some(cause)).await?;
+                    self.push(input_idx, batch, arrived, Some(cause), receipt).await?;
                 }
                 Some(Signal::End) => {
                     self.inputs.end(input_idx);
@@ -538,7 +604,7 @@ impl RuleTask {
     }
 
     fn join(&mut self, answered: Answered) {
-        let Answered { lookup_idx, batch, request, answers, arrived, cause } = answered;
+        let Answered { lookup_idx, batch, request, answers, arrived, cause, receipt } = answered;
         self.n_asking -= batch.rows.len() as u64;
         let is_dropped = |key: &Option<u32>| {
             let answer = key.and_then(|key_idx| answers.get(key_idx as usize));
@@ -546,9 +612,12 @@ impl RuleTask {
         };
         let n_dropped = request.row_keys.iter().filter(|key| is_dropped(key)).count();
         self.metrics.dropped.add(DropReason::Lookup, n_dropped as u64);
+        self.n_left_out = n_dropped as u64;
+        let n_before = self.moving.len();
         self.step(lookup_idx + 1, arrived, cause, |chain, ctx, out| {
             chain.lookup_join(lookup_idx, batch, &request, &answers, ctx, out);
         });
+        self.follow(n_before, lookup_idx + 1, receipt);
     }
 
     /// One call into the chain; what comes out stands before lookup `lookup_idx`.
@@ -560,7 +629,7 @@ impl RuleTask {
         call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>),
     ) {
         self.call(call);
-        self.moving.extend(self.out.drain(..).map(|batch| Moving { lookup_idx, batch, arrived, cause }));
+        self.moving.extend(self.out.drain(..).map(|batch| Moving { lookup_idx, batch, arrived, cause, receipt: None }));
     }
 
     fn call<T>(&mut self, call: impl FnOnce(&mut Chain, &mut RuleContext, &mut Vec<Batch>) -> T) -> T {
@@ -571,6 +640,12 @@ impl RuleTask {
         let result = if self.is_slow { aside(|| call(chain, ctx, out)) } else { call(chain, ctx, out) };
         self.pulse.set(0);
         let report = &mut self.ctx.report;
+        if self.side_sinks.late.is_none() {
+            self.n_left_out += report.n_late;
+        }
+        if self.side_sinks.error.is_none() {
+            self.n_left_out += report.n_bad_timestamp + report.n_failed;
+        }
         if report.n_late > 0 {
             self.metrics.dropped.add(DropReason::Late, std::mem::take(&mut report.n_late));
         }
@@ -608,10 +683,14 @@ impl RuleTask {
             let driver = self.lookups.get(moving.lookup_idx).map(Arc::clone);
             while let Some(next) = self.moving.pop_front_if(|next| driver.is_some() && moving.goes_with(next)) {
                 moving.batch.rows.extend(next.batch.rows);
+                moving.receipt = next.receipt;
             }
-            let Moving { lookup_idx, batch, arrived, cause } = moving;
+            let Moving { lookup_idx, batch, arrived, cause, receipt } = moving;
             let Some(driver) = driver else {
                 self.emit(batch, arrived, cause).await?;
+                if let Some(receipt) = receipt {
+                    self.confirm(&receipt).await;
+                }
                 continue;
             };
             let request = self.call(|chain, ctx, _| chain.lookup_keys(lookup_idx, &batch, ctx));
@@ -620,7 +699,7 @@ impl RuleTask {
             self.n_asking += batch.rows.len() as u64;
             in_flight.push_back(Box::pin(async move {
                 let answers = if request.keys.is_empty() { Vec::new() } else { driver.answer(&request.keys).await };
-                Answered { lookup_idx, batch, request, answers, arrived, cause }
+                Answered { lookup_idx, batch, request, answers, arrived, cause, receipt }
             }));
         }
         Ok(())
@@ -633,6 +712,7 @@ impl RuleTask {
             let Some(sink) = reasons.first().and_then(|reason| self.side_sinks.of(*reason)) else { continue };
             let rows: Vec<&Rejected> = rejected.iter().filter(|row| reasons.contains(&row.reason)).collect();
             if !rows.is_empty() {
+                self.has_emitted = true;
                 // A closed channel is the sink's failure, which ends the rule.
                 let _ = sink.send(ToSink::from(Arc::new(rejected::batch(&self.ctx.rule_id, &rows)))).await;
             }
@@ -644,6 +724,7 @@ impl RuleTask {
             return Ok(());
         }
         self.n_emitting = batch.rows.len() as u64;
+        self.has_emitted = true;
         let cause = match &mut self.durable {
             Some(durable) => cause.map(|cause| durable.number(cause, self.n_emitting)),
             None => None,
@@ -671,6 +752,17 @@ impl RuleTask {
         }
         self.tail.send(&batch);
         Ok(())
+    }
+
+    /// What the client's rows have caused is with the sinks: they are to tell it when they have taken it.
+    async fn confirm(&mut self, receipt: &Receipt) {
+        if std::mem::take(&mut self.has_emitted) {
+            for sink in self.sinks.iter().chain(self.side_sinks.all()) {
+                // A sink that has stopped lets go of it without a word, and that is what the client hears.
+                let _ = sink.send(ToSink::Barrier(Barrier::of_client(receipt))).await;
+            }
+        }
+        receipt.done();
     }
 }
 

@@ -17,6 +17,7 @@ mod shaping;
 mod tests;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +179,7 @@ impl SinkDriver {
             backoff: Backoff::every(options.resend_interval.0),
             dead_letters: None,
             switch: None,
+            refused: Vec::new(),
         };
         let mut shaping = Shaping::new(sink_type.takes, shaper, batcher, metrics);
         shaping.shaper.keeps_failed = dead_letters.is_some();
@@ -336,17 +338,25 @@ impl SinkDriver {
         }
     }
 
-    /// Shapes what has come; what stands before a barrier is written first, however long that takes.
+    /// Shapes what has come; what stands before a barrier is written first, however long that takes. Clients that wait are
+    /// told together, each what became of its own.
     async fn take_all(&mut self, items: &mut Vec<ToSink>) -> Result<(), Cut> {
         let mut items = items.drain(..);
+        let mut clients: Vec<ClientBarrier> = Vec::new();
+        let mut n_failed = self.shaping.shaper.n_failed;
         while let Some(item) = items.next() {
             let now = self.delivery.ctx.clock.now();
             match item {
                 ToSink::Results { batch, .. } => self.shaping.take(&batch, now),
                 ToSink::Shaped(items) => self.shaping.take_shaped(items),
+                ToSink::Barrier(barrier) if barrier.is_of_client() => {
+                    self.shaping.flush(now);
+                    let has_failed = std::mem::replace(&mut n_failed, self.shaping.shaper.n_failed) != n_failed;
+                    clients.push(ClientBarrier { barrier, end: self.shaping.n_items(), has_failed });
+                }
                 ToSink::Barrier(barrier) => {
                     self.shaping.flush(now);
-                    if let Err(cut) = self.write().await {
+                    if let Err(cut) = self.write_for(&mut clients).await {
                         let n_rows = items.map(|item| count_item(&item)).sum();
                         self.delivery.metrics.rows_in.add(n_rows);
                         self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
@@ -359,6 +369,30 @@ impl SinkDriver {
                     }
                 }
             }
+        }
+        if clients.is_empty() { Ok(()) } else { self.write_for(&mut clients).await }
+    }
+
+    /// Writes what has been shaped, and tells the clients that wait for it.
+    async fn write_for(&mut self, clients: &mut Vec<ClientBarrier>) -> Result<(), Cut> {
+        self.write().await?;
+        if clients.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.delivery.flush().await? {
+            // Let go of, they say that nothing is known.
+            self.delivery.metrics.errors.report(format_args!("flush: {error}"));
+            clients.clear();
+        }
+        let mut start = 0;
+        for ClientBarrier { barrier, end, has_failed } in clients.drain(..) {
+            let is_own = |refused: &Range<usize>| refused.start < end && start < refused.end;
+            if has_failed || self.delivery.refused.iter().any(is_own) {
+                barrier.refused(|| refused_by(&self.delivery.metrics));
+            } else {
+                barrier.taken();
+            }
+            start = end;
         }
         Ok(())
     }
@@ -430,6 +464,20 @@ impl SinkDriver {
     }
 }
 
+/// A client that waits for what stands before it in a load.
+struct ClientBarrier {
+    barrier: Barrier,
+    /// Items of the load up to it.
+    end: usize,
+    /// Some of it could not be encoded.
+    has_failed: bool,
+}
+
+/// What a client hears of results that are set aside. The far side's own words may not be meant for it.
+fn refused_by(metrics: &SinkMetrics) -> String {
+    format!("sink {} of rule {} does not take what came of it: see its lastError", metrics.sink, metrics.rule)
+}
+
 /// What has come out of the channel and is not in the queue yet.
 #[derive(Default)]
 struct Pending {
@@ -447,6 +495,7 @@ async fn give(
     clock: &dyn crate::time::Clock,
 ) {
     let mut newest = queue.cause();
+    let mut n_failed = shaping.shaper.n_failed;
     loop {
         let due = shaping.due();
         let n_received = tokio::select! {
@@ -455,6 +504,7 @@ async fn give(
             n_received = results.recv_many(&mut pending.received, MAX_BATCHES) => Some(n_received),
         };
         let mut failed: Vec<Barrier> = Vec::new();
+        let mut clients: Vec<Barrier> = Vec::new();
         pending.next.extend(pending.received.drain(..));
         while let Some(item) = pending.next.pop_front() {
             let now = clock.now();
@@ -475,6 +525,15 @@ async fn give(
                     shaping.take_shaped(items);
                     hand_over(queue, shaping, None).await;
                 }
+                ToSink::Barrier(barrier) if barrier.is_of_client() => {
+                    shaping.flush(now);
+                    hand_over(queue, shaping, newest).await;
+                    if std::mem::replace(&mut n_failed, shaping.shaper.n_failed) == n_failed {
+                        clients.push(barrier);
+                    } else {
+                        barrier.refused(|| refused_by(&shaping.metrics));
+                    }
+                }
                 ToSink::Barrier(new) => {
                     shaping.flush(now);
                     hand_over(queue, shaping, newest).await;
@@ -492,6 +551,10 @@ async fn give(
             shaping.flush(clock.now());
         }
         hand_over(queue, shaping, newest).await;
+        // In the queue is taken; without a volume to keep it on, that is all there is.
+        if !clients.is_empty() && (queue.secure().await || !queue.has_volume()) {
+            clients.drain(..).for_each(Barrier::taken);
+        }
         if let Some(dead_letters) = dead_letters {
             dead_letters.send(shaping.shaper.take_failed()).await;
         }

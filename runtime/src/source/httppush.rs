@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{Gives, Ingest, Items, Source, SourceArgs, SourceContext, SourceType};
 use crate::connection::http_server::access::{Access, AccessOptions, SignatureOptions};
 use crate::connection::http_server::push::{ContentTypeRule, PushRoute};
-use crate::connection::http_server::ticket::Ticket;
+use crate::connection::http_server::ticket::{AckRule, Ticket};
 use crate::connection::http_server::{Handler, Pattern, Registration};
 use crate::error::{ConfigError, ConnectorError};
 use crate::options::{ByteSize, HumanDuration};
@@ -30,7 +30,8 @@ pub const TYPE: SourceType = SourceType {
     build,
 };
 
-/// Rows travel in batches of whatever has arrived, up to this many bodies or bytes.
+/// Rows travel in batches of whatever has arrived, up to this many bodies or bytes. A client that waits until its own rows are
+/// processed shares no batch.
 const MAX_BODIES: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
@@ -44,6 +45,11 @@ struct HttpPushOptions {
     #[serde(default = "default_buffer_length")]
     #[schemars(range(min = 1, max = 1_000_000))]
     buffer_length: usize,
+    /// When a client is told that its rows have been taken: `accepted`, when they are with every rule that reads the stream (in
+    /// the journal, if one has `qos` 1 or 2), or `processed`, when the rules are done with them and the sinks have taken what
+    /// they caused.
+    #[serde(default)]
+    ack: AckRule,
     /// How long a client is kept waiting for room and for the confirmation.
     #[serde(default = "default_timeout")]
     timeout: HumanDuration,
@@ -86,6 +92,7 @@ struct HttpPushSource {
     format: String,
     method: Method,
     buffer_length: usize,
+    ack: AckRule,
     timeout: Duration,
     body_limit: Option<usize>,
     content_type: ContentTypeRule,
@@ -136,6 +143,7 @@ fn build(args: &SourceArgs<'_>) -> Result<Box<dyn Source>, ConfigError> {
                 PushMethod::Put => Method::PUT,
             },
             buffer_length: options.buffer_length,
+            ack: options.ack,
             timeout: options.timeout.0,
             body_limit: options.body_limit.map(ByteSize::bytes),
             content_type: options.content_type,
@@ -168,6 +176,7 @@ impl Source for HttpPushSource {
             body_limit: self.body_limit,
             meta_headers: self.meta_headers.clone(),
             wants_meta: ctx.wants_meta.clone(),
+            ack: self.ack,
             timeout: self.timeout,
             queue: sender,
         };
@@ -180,6 +189,7 @@ impl Source for HttpPushSource {
         let Some(Connected { queue, .. }) = &mut self.connected else {
             return Err(ConnectorError::internal("httppush source is read before it is connected"));
         };
+        let max_bodies = if self.ack == AckRule::Processed { 1 } else { MAX_BODIES };
         loop {
             let Some(first) = queue.recv().await else {
                 return Err(ConnectorError::internal("another stream of the same name has taken the path"));
@@ -194,7 +204,7 @@ impl Source for HttpPushSource {
                     requests.push(request);
                     tickets.push(ticket);
                 }
-                if requests.len() < MAX_BODIES && n_bytes < MAX_BYTES {
+                if requests.len() < max_bodies && n_bytes < MAX_BYTES {
                     next = queue.try_recv().ok();
                 }
             }
@@ -244,6 +254,8 @@ mod tests {
                 json!({"hmacSecrets": ["k"], "hmacHeader": "X-Hub-Signature-256", "metaHeaders": ["X-Device"]}),
                 "ok",
             ),
+            ("/a", json!({"ack": "processed"}), "ok"),
+            ("/a", json!({"ack": "sometimes"}), "ack: expected one of \"accepted\", \"processed\""),
             ("api", json!({}), "datasource: \"api\" is no path: it must begin with /"),
             ("/a", json!({"method": "GET"}), "method: "),
             ("/a", json!({"bodyLimit": "much"}), "bodyLimit: "),

@@ -190,6 +190,25 @@ pub trait Reply: std::fmt::Debug + Send + Sync {
 
     /// It can't be read, and why.
     fn refused(&self, error: &FormatError);
+
+    /// True if the sender waits until the sinks have taken what the message caused.
+    fn waits_for_sinks(&self) -> bool {
+        false
+    }
+
+    /// What became of its rows; only for senders that wait for it.
+    fn processed(&self, _outcome: &Processed) {}
+}
+
+/// What became of rows whose sender waits until they are processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Processed {
+    /// Every rule is done with them, and every sink has taken what they caused.
+    Taken,
+    /// Some of it will never be taken, by whom or why.
+    Refused(String),
+    /// A rule or sink ended before it had taken them.
+    Lost,
 }
 
 /// One row that needs no decoding.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::json;
-use sluice_tests::services::free_port;
+use sluice_tests::mqtt::MqttClient;
+use sluice_tests::services::{Mosquitto, free_port};
 use sluice_tests::sluice::Sluice;
 use sluice_tests::tls::TlsFiles;
 use sluice_tests::wait;
@@ -113,15 +114,33 @@ async fn bodies_of_every_format_and_two_methods_on_one_path() {
         let (status, text) = curl(&["-H", content_type, "-H", "x-device: d1", "--data-binary", body, &url]);
         assert_eq!((status.as_str(), text), ("200", format!("{{\"rows\":{n_rows}}}\n")), "{content_type}");
     }
+    let file = folder.path().join("body");
+    let from_file = format!("@{}", file.display());
+    let rows = |n: usize| format!("{{\"rows\":{n}}}\n");
+    for (content_type, body, n_rows) in [
+        ("application/cbor", &b"\xa1\x61a\x09"[..], 1),
+        ("application/senml+cbor", b"\x82\xa1\x61a\x0a\xa1\x61a\x0b", 2),
+        ("text/csv", b"12,x\n13,y\n", 2),
+    ] {
+        std::fs::write(&file, body).unwrap();
+        let header = format!("content-type: {content_type}");
+        let answer = curl(&["-H", &header, "-H", "x-device: d1", "--data-binary", &from_file, &url]);
+        assert_eq!(answer, ("200".to_owned(), rows(n_rows)), "{content_type}");
+    }
+    std::fs::write(&file, b"\xa1\x61a").unwrap();
+    let (status, text) = curl(&["-H", "content-type: application/cbor", "--data-binary", &from_file, &url]);
+    assert_eq!((status.as_str(), text.as_str()), ("400", "{\"error\":\"byte 4: the payload ends within a value\"}\n"));
     assert_eq!(curl(&["-H", "content-type: text/html", "-d", "<p>", &url]).0, "415");
     assert_eq!(curl(&["-X", "PUT", "-d", r#"{"a":8}"#, &url]).0, "200");
     assert_eq!(curl(&["-X", "DELETE", &url]).0, "405");
     assert_eq!(curl(&[&format!("http://127.0.0.1:{port}/api/data")]).0, "404");
-    let mut lines = printed(&sluice, 8).await;
+    let mut lines = printed(&sluice, 13).await;
     lines.sort_unstable();
     let mut expected: Vec<String> =
-        [1, 2, 3, 4, 5, 7].iter().map(|n| format!(r#"{{"device":"d1","q":"7","a":{n}}}"#)).collect();
+        [1, 2, 3, 4, 5, 7, 9, 10, 11].iter().map(|n| format!(r#"{{"device":"d1","q":"7","a":{n}}}"#)).collect();
     expected.push(r#"{"device":"d1","q":"7","a":"6"}"#.to_owned());
+    // The stream declares no columns, which CSV takes their names from.
+    expected.extend([r#"{"device":"d1","q":"7"}"#.to_owned(), r#"{"device":"d1","q":"7"}"#.to_owned()]);
     expected.push(r#"{"method":"PUT","site":"north","a":8}"#.to_owned());
     expected.sort_unstable();
     assert_eq!(lines, expected);
@@ -358,4 +377,67 @@ async fn a_stop_answers_everybody() {
     let n_taken: usize = pushing.await.unwrap();
     let expected: Vec<String> = (0..n_taken).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
     assert_eq!(sluice.stdout(), expected);
+}
+
+/// With `ack: processed`, the answer says what the broker has, also while it is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_answered_when_the_broker_has_its_rows() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut broker = Mosquitto::start().await.unwrap();
+    let mqtt = json!([{"mqtt": {"server": broker.url(), "topic": "out", "qos": 1, "sendSingle": true}}]);
+    let text = stream("s", "httppush", "/a", &json!({"ack": "processed", "timeout": "2s"}))
+        + &rule("r", "SELECT n FROM s WHERE n > 0", &mqtt);
+    let folder = folder(&text);
+    let (sluice, port) = run(folder.path(), &[]).await;
+    let url = format!("http://127.0.0.1:{port}/a");
+    let reader = MqttClient::connect(broker.port());
+    reader.subscribe("out").await.unwrap();
+
+    // Many at a time, each answered for itself.
+    let client = reqwest::Client::new();
+    let sends = (1..=50).map(|n| client.post(&url).body(format!("[{{\"n\":{n}}},{{\"n\":0}}]")).send());
+    for answer in futures::future::join_all(sends).await {
+        assert_eq!(answer.unwrap().text().await.unwrap(), "{\"rows\":2}\n");
+    }
+    let mut numbers: Vec<u64> = reader.wait_rows(50).await.iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=50).collect::<Vec<u64>>());
+    drop(reader);
+
+    broker.kill();
+    let (status, text) = curl(&["-d", r#"{"n":100}"#, &url]);
+    assert!(status == "504" && text.contains("may be there twice"), "{status} {text}");
+    assert_eq!(curl(&["-d", r#"{"n":-1}"#, &url]).0, "200", "what is filtered out waits for nobody");
+    broker.restart().await.unwrap();
+    wait::until_true("answers again", async || curl(&["-d", r#"{"n":101}"#, &url]).0 == "200").await;
+    let counts = sluice.get("/metrics").await.unwrap();
+    assert!(counts.contains("sluice_http_answers_total{status=\"504\"}"), "{counts}");
+}
+
+/// For a rule that keeps state the queue of its sink takes the rows: what was answered with 200 outlives the broker and the
+/// process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_answered_when_the_queue_of_the_sink_has_its_rows() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut broker = Mosquitto::start().await.unwrap();
+    let mqtt = json!([{"mqtt": {"server": broker.url(), "topic": "out", "qos": 1, "sendSingle": true}}]);
+    let kept = rule("r", "SELECT n FROM s WHERE n > 0", &mqtt).replace("---", "  options: {qos: 1}\n---");
+    let text = stream("s", "httppush", "/a", &json!({"ack": "processed", "timeout": "20s"})) + &kept;
+    let (folder, state) = (folder(&text), tempfile::tempdir().unwrap());
+    let state_dir = state.path().display().to_string();
+    let args = ["--state-dir", &*state_dir];
+    let (mut sluice, port) = run(folder.path(), &args).await;
+    let url = format!("http://127.0.0.1:{port}/a");
+    broker.kill();
+    for n in 1..=5 {
+        let (status, text) = curl(&["-d", &format!(r#"[{{"n":{n}}},{{"n":0}}]"#), &url]);
+        assert_eq!((status.as_str(), text.as_str()), ("200", "{\"rows\":2}\n"));
+    }
+    sluice.kill();
+    broker.restart().await.unwrap();
+    let reader = MqttClient::connect(broker.port());
+    reader.subscribe("out").await.unwrap();
+    let (_sluice, _) = run(folder.path(), &args).await;
+    let numbers = reader.wait_rows(5).await;
+    assert_eq!(numbers, (1..=5).map(|n| json!({"n": n})).collect::<Vec<_>>(), "in order, each once");
 }

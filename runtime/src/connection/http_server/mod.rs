@@ -81,7 +81,7 @@ struct Shared {
 }
 
 /// Every status that is answered with.
-const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 405, 408, 413, 415, 426, 429, 500, 503];
+const STATUSES: [u16; 16] = [101, 200, 400, 401, 403, 404, 405, 408, 413, 415, 422, 426, 429, 500, 503, 504];
 
 /// How often requests were answered with a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use url::form_urlencoded;
 use super::access::{Access, Admission};
 use super::answer::{self, Answer};
 use super::body::{self, BodyError, Budget, Share};
-use super::ticket::{Outcome, Pushed, Ticket};
+use super::ticket::{AckRule, Outcome, Pushed, Ticket};
 
 /// What the `Content-Type` of a request is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -50,6 +50,8 @@ pub struct PushRoute {
     pub meta_headers: Vec<HeaderName>,
     /// True while some rule reads `meta()`.
     pub wants_meta: Arc<AtomicBool>,
+    /// When a client is told that its rows have been taken.
+    pub ack: AckRule,
     /// How long a client is kept waiting.
     pub timeout: Duration,
     /// To the source.
@@ -271,13 +273,14 @@ async fn deliver(routes: &[(Arc<PushRoute>, Arc<[SmolStr]>)], messages: Vec<Push
         permits.push(permit);
     }
     let mut waiting = Vec::with_capacity(routes.len());
-    for (permit, message) in permits.into_iter().zip(messages) {
-        let (ticket, pending) = Ticket::new(message);
+    for ((permit, message), (route, _)) in permits.into_iter().zip(messages).zip(routes) {
+        let (ticket, pending) = Ticket::new(message, route.ack);
         permit.send(ticket);
         waiting.push(pending);
     }
     let mut n_rows = 0;
     let mut refusal = None;
+    let mut untaken = None;
     for (idx, pending) in waiting.iter().enumerate() {
         let outcome = match tokio::time::timeout_at(deadline, pending.outcome()).await {
             Ok(outcome) => outcome,
@@ -286,6 +289,13 @@ async fn deliver(routes: &[(Arc<PushRoute>, Arc<[SmolStr]>)], messages: Vec<Push
                 let n_abandoned = waiting.iter().filter(|pending| pending.abandon()).count();
                 if idx == 0 && n_abandoned == waiting.len() {
                     return full();
+                }
+                if routes.iter().any(|(route, _)| route.ack == AckRule::Processed) {
+                    return answer::later(
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "the rows are with the rules, but not processed in time; they go on, and may be there twice if they \
+                         are sent again",
+                    );
                 }
                 return answer::later(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -297,6 +307,7 @@ async fn deliver(routes: &[(Arc<PushRoute>, Arc<[SmolStr]>)], messages: Vec<Push
             Outcome::Accepted { n_rows: n } => n_rows = n,
             Outcome::Refused(reason) => refusal = Some(reason),
             Outcome::Returned => return gone(),
+            Outcome::Untaken(by) => untaken = Some(by),
             Outcome::Lost => {
                 return answer::later(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -305,9 +316,10 @@ async fn deliver(routes: &[(Arc<PushRoute>, Arc<[SmolStr]>)], messages: Vec<Push
             }
         }
     }
-    match refusal {
-        None => answer::accepted(n_rows),
-        Some(reason) => answer::error(StatusCode::BAD_REQUEST, &reason),
+    match (refusal, untaken) {
+        (None, None) => answer::accepted(n_rows),
+        (Some(reason), _) => answer::error(StatusCode::BAD_REQUEST, &reason),
+        (None, Some(by)) => answer::error(StatusCode::UNPROCESSABLE_ENTITY, &by),
     }
 }
 
@@ -325,6 +337,7 @@ mod tests {
             body_limit: None,
             meta_headers: Vec::new(),
             wants_meta: Arc::default(),
+            ack: AckRule::Accepted,
             timeout: Duration::from_secs(1),
             queue: mpsc::channel(1).0,
         }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{Access, AccessOptions, SignatureOptions};
 use super::push::ContentTypeRule;
-use super::ticket::Ticket;
+use super::ticket::{AckRule, Ticket};
 use super::*;
 use crate::connection::{Connections, Health, Tasks};
 use crate::format::FormatError;
@@ -75,6 +75,7 @@ fn route(capacity: usize) -> (PushRoute, mpsc::Receiver<Ticket>) {
         body_limit: None,
         meta_headers: Vec::new(),
         wants_meta: Arc::new(AtomicBool::new(true)),
+        ack: AckRule::Accepted,
         timeout: Duration::from_millis(200),
         queue: sender,
     };

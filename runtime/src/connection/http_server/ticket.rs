@@ -7,10 +7,12 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use sluice_sql::Object;
 
 use crate::format::FormatError;
-use crate::source::{Payload, Reply, Request};
+use crate::source::{Payload, Processed, Reply, Request};
 
 /// In the source's queue.
 const QUEUED: u8 = 0;
@@ -24,8 +26,10 @@ const ACCEPTED: u8 = 3;
 const REFUSED: u8 = 4;
 /// Its source closed before it took it.
 const RETURNED: u8 = 5;
-/// Its source closed after it took it.
+/// Its source closed after it took it, or a rule or sink ended before it had processed it.
 const LOST: u8 = 6;
+/// A rule or a sink does not take it.
+const UNTAKEN: u8 = 7;
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +43,21 @@ pub(super) enum Outcome {
     Refused(String),
     /// The source closed, and did not look at it.
     Returned,
-    /// The source closed, and its rows may be on their way or not.
+    /// The source closed, or what was behind it; its rows may be on their way or not.
     Lost,
+    /// Its rows, or what they caused, will never be taken, and by whom.
+    Untaken(String),
+}
+
+/// When a message counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AckRule {
+    /// When its rows are safe: in a journal, or with the rules.
+    #[default]
+    Accepted,
+    /// When the rules are done with them and the sinks have taken what they caused.
+    Processed,
 }
 
 /// The state of one message.
@@ -50,6 +67,8 @@ pub(super) struct Pending {
     /// Its rows are known. A message is accepted when they are, and are safe: a journal has it before it is read.
     is_decoded: AtomicBool,
     is_safe: AtomicBool,
+    is_processed: AtomicBool,
+    ack: AckRule,
     n_rows: AtomicUsize,
     error: OnceLock<String>,
     waker: AtomicWaker,
@@ -65,6 +84,7 @@ impl Pending {
                 REFUSED => Poll::Ready(Outcome::Refused(self.error.get().cloned().unwrap_or_default())),
                 RETURNED => Poll::Ready(Outcome::Returned),
                 LOST => Poll::Ready(Outcome::Lost),
+                UNTAKEN => Poll::Ready(Outcome::Untaken(self.error.get().cloned().unwrap_or_default())),
                 _ => Poll::Pending,
             }
         })
@@ -77,7 +97,8 @@ impl Pending {
     }
 
     fn accept(&self) {
-        if self.is_decoded.load(Ordering::SeqCst) && self.is_safe.load(Ordering::SeqCst) {
+        let is_processed = self.ack == AckRule::Accepted || self.is_processed.load(Ordering::SeqCst);
+        if self.is_decoded.load(Ordering::SeqCst) && self.is_safe.load(Ordering::SeqCst) && is_processed {
             self.finish(ACCEPTED);
         }
     }
@@ -106,6 +127,24 @@ impl Reply for Pending {
         let _ = self.error.set(error.0.clone());
         self.finish(REFUSED);
     }
+
+    fn waits_for_sinks(&self) -> bool {
+        self.ack == AckRule::Processed
+    }
+
+    fn processed(&self, outcome: &Processed) {
+        match outcome {
+            Processed::Taken => {
+                self.is_processed.store(true, Ordering::SeqCst);
+                self.accept();
+            }
+            Processed::Refused(by) => {
+                let _ = self.error.set(by.clone());
+                self.finish(UNTAKEN);
+            }
+            Processed::Lost => self.finish(LOST),
+        }
+    }
 }
 
 /// What was pushed.
@@ -128,8 +167,8 @@ pub struct Ticket {
 
 impl Ticket {
     /// Both ends.
-    pub(super) fn new(pushed: Pushed) -> (Ticket, Arc<Pending>) {
-        let pending = Arc::new(Pending::default());
+    pub(super) fn new(pushed: Pushed, ack: AckRule) -> (Ticket, Arc<Pending>) {
+        let pending = Arc::new(Pending { ack, ..Pending::default() });
         (Ticket { pending: Arc::clone(&pending), pushed: Some(pushed) }, pending)
     }
 
@@ -159,7 +198,10 @@ impl Drop for Ticket {
         if self.pending.change(QUEUED, RETURNED) {
             self.pending.waker.wake();
         }
-        self.pending.finish(LOST);
+        // Behind the source, the rest of the way answers for it.
+        if self.pending.ack == AckRule::Accepted || !self.pending.is_safe.load(Ordering::SeqCst) {
+            self.pending.finish(LOST);
+        }
     }
 }
 
@@ -170,7 +212,36 @@ mod tests {
     use super::*;
 
     fn ticket() -> (Ticket, Arc<Pending>) {
-        Ticket::new(Pushed { bytes: Bytes::from_static(b"{}"), meta: None, format: None })
+        Ticket::new(Pushed { bytes: Bytes::from_static(b"{}"), meta: None, format: None }, AckRule::Accepted)
+    }
+
+    #[test]
+    fn senders_that_wait_for_sinks_hear_what_those_did() {
+        for (outcome, expected) in [
+            (Processed::Taken, Outcome::Accepted { n_rows: 3 }),
+            (Processed::Refused("sink 0".to_owned()), Outcome::Untaken("sink 0".to_owned())),
+            (Processed::Lost, Outcome::Lost),
+        ] {
+            let pushed = Pushed { bytes: Bytes::from_static(b"{}"), meta: None, format: None };
+            let (mut ticket, pending) = Ticket::new(pushed, AckRule::Processed);
+            let request = ticket.take().unwrap();
+            assert!(request.reply.waits_for_sinks());
+            request.reply.decoded(3);
+            ticket.accept();
+            drop(ticket);
+            assert_eq!(pending.outcome().now_or_never(), None, "{outcome:?}: with the rules is not enough");
+            request.reply.processed(&outcome);
+            assert_eq!(pending.outcome().now_or_never(), Some(expected));
+        }
+        // Processed before the source has heard that it is safe.
+        let pushed = Pushed { bytes: Bytes::from_static(b"{}"), meta: None, format: None };
+        let (mut ticket, pending) = Ticket::new(pushed, AckRule::Processed);
+        let request = ticket.take().unwrap();
+        request.reply.decoded(1);
+        request.reply.processed(&Processed::Taken);
+        assert_eq!(pending.outcome().now_or_never(), None);
+        ticket.accept();
+        assert_eq!(pending.outcome().now_or_never(), Some(Outcome::Accepted { n_rows: 1 }));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A task per rule reads and decodes, so the feed and its other rules do not wait. A rule that can't keep up stays behind in
 //! the journal, and holds nobody back until the journal is full.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use sluice_sql::Schema;
@@ -14,12 +15,15 @@ use tokio_util::task::TaskTracker;
 use super::{Beginning, Command, MakeStreamDecoder, Place, Signal, Subscriber, SubscriberId, parts};
 use crate::pipeline::channel::Sender;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
+use crate::pipeline::receipt::Receipt;
 use crate::source::Ingest;
 use crate::state::StateError;
 use crate::state::journal::{Journal, Reader, Record};
 
 /// Pause before an unreadable journal is read again, or a feed that is not there yet is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Records with senders that wait until a rule has read them and is done, at most.
+const MAX_AWAITED: usize = 4096;
 
 /// A subscription that begins in the journal. Nothing comes before [`Resume::start`].
 pub struct Resume {
@@ -33,8 +37,41 @@ pub struct Resume {
     pub(super) metrics: Arc<StreamMetrics>,
     pub(super) left: CancellationToken,
     pub(super) tracker: TaskTracker,
+    pub(super) awaited: Arc<Awaited>,
     /// Until the rule has begun.
     pub(super) beginning: Option<Beginning>,
+}
+
+/// Records that a rule reads from the journal and whose senders wait until it is done with them. Those that are let go of
+/// without a word hear that nothing is known.
+#[derive(Debug, Default)]
+pub struct Awaited(Mutex<VecDeque<(u64, Receipt)>>);
+
+impl Awaited {
+    /// This record is about to be written; the rule reads it later. Of too many the oldest is let go of.
+    pub(super) fn add(&self, record: u64, receipt: &Receipt) {
+        receipt.given();
+        let mut receipts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        receipts.push_back((record, receipt.clone()));
+        if receipts.len() > MAX_AWAITED {
+            receipts.pop_front();
+        }
+    }
+
+    /// This record was not written after all.
+    pub(super) fn take_back(&self, record: u64) {
+        let mut receipts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, receipt)) = receipts.pop_back_if(|(last, _)| *last == record) {
+            receipt.done();
+        }
+    }
+
+    /// This record has been read, and those before it never will be.
+    fn take(&self, record: u64) -> Option<Receipt> {
+        let mut receipts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while receipts.pop_front_if(|(first, _)| *first < record).is_some() {}
+        receipts.pop_front_if(|(first, _)| *first == record).map(|(_, receipt)| receipt)
+    }
 }
 
 /// Asks a feed how far time has come.
@@ -99,17 +136,20 @@ impl Resume {
                 continue;
             }
             for Record { offset: record, arrived: time, items, .. } in read.records {
+                let awaited = self.awaited.take(record);
                 let batch = decoder.decode_again(Ingest { items, ack: None }, time);
                 for (batch, part, is_last) in parts(batch) {
                     if record == offset && part < n_parts {
                         continue;
                     }
                     let place = Some(Place { time, offset: record, part, is_last });
-                    let signal = Signal::Rows { batch: Arc::new(batch), arrived: Instant::now(), place };
+                    let receipt = awaited.clone().inspect(Receipt::given);
+                    let signal = Signal::Rows { batch: Arc::new(batch), arrived: Instant::now(), place, receipt };
                     if self.channel.send(signal).await.is_err() {
                         return;
                     }
                 }
+                awaited.inspect(Receipt::done);
             }
         }
     }

@@ -200,6 +200,8 @@ pub(super) struct Delivery {
     pub(super) dead_letters: Option<DeadLetters>,
     /// Where results go while the far side does not answer.
     pub(super) switch: Option<Switch>,
+    /// Items of the newest load that the far side will never take.
+    pub(super) refused: Vec<Range<usize>>,
 }
 
 impl Delivery {
@@ -222,6 +224,7 @@ impl Delivery {
     /// Writes everything, however long it takes; sets aside what the far side will never take. A `queue` that the load is from
     /// is told when the far side fails.
     pub(super) async fn write_all(&mut self, load: &Load, queue: Option<&Queue>) -> Result<(), Cut> {
+        self.refused.clear();
         // Ranges still to be written, the next one last.
         let everything = 0..load.n_items();
         let mut todo = vec![everything];
@@ -259,6 +262,11 @@ impl Delivery {
                     continue;
                 }
                 Err(SinkError::Refused { items: refused, n_others, reason }) => {
+                    match n_others {
+                        0 => self.refused.extend(refused.iter().map(|idx| items.start + idx..items.start + idx + 1)),
+                        // Which ones is not known.
+                        _ => self.refused.push(items.clone()),
+                    }
                     let n_rows = refused.iter().map(|idx| part.rows_in(*idx)).sum::<u64>() + n_others as u64;
                     let n_rows = n_rows.min(part.n_rows(n_items));
                     self.metrics.dropped.add(DropReason::Refused, n_rows);
@@ -318,6 +326,7 @@ impl Delivery {
                 };
                 let asides = load.part(suspect.clone()).asides((0..suspect.len()).collect(), &reason);
                 self.set_aside(asides).await;
+                self.refused.push(suspect.clone());
                 todo.push(suspect.end..rest.end);
             } else {
                 let middle = rest.start + rest.len() / 2;

@@ -42,6 +42,8 @@ pub(super) struct Shaper {
     /// Rows that can't be encoded are kept for [`Shaper::take_failed`].
     pub(super) keeps_failed: bool,
     failed: Vec<Aside>,
+    /// How many rows could not be encoded so far.
+    pub(super) n_failed: u64,
     buffer: Vec<u8>,
     pending: Vec<(Body, Props, usize)>,
 }
@@ -108,6 +110,7 @@ impl Shaper {
             metrics,
             keeps_failed: false,
             failed: Vec::new(),
+            n_failed: 0,
             buffer: Vec::new(),
             pending: Vec::new(),
         })
@@ -196,6 +199,7 @@ impl Shaper {
     }
 
     fn failed(&mut self, batch: &Batch, rows: Range<usize>, error: &ShapeError) {
+        self.n_failed += rows.len() as u64;
         self.metrics.dropped.add(DropReason::Encode, rows.len() as u64);
         self.metrics.errors.report(error);
         if self.keeps_failed {
@@ -209,6 +213,11 @@ impl Shaper {
     /// Rows that could not be encoded since the last call.
     pub(super) fn take_failed(&mut self) -> Vec<Aside> {
         std::mem::take(&mut self.failed)
+    }
+
+    /// How many messages [`take_messages`](Self::take_messages) would give.
+    pub(super) fn n_messages(&self) -> usize {
+        self.pending.len()
     }
 
     /// The messages made since the last call.

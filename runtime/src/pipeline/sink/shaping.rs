@@ -41,6 +41,14 @@ impl Shaping {
         self.batcher.as_ref().map_or(0, Batcher::n_rows)
     }
 
+    /// Items of the load that [`load`](Self::load) would give.
+    pub(super) fn n_items(&self) -> usize {
+        match self.takes {
+            Takes::Messages => self.messages.len() + self.shaper.n_messages(),
+            Takes::Rows => self.rows.iter().map(|batch| batch.rows.len()).sum(),
+        }
+    }
+
     /// What was shaped since the last call.
     pub(super) fn load(&mut self) -> Load {
         match self.takes {

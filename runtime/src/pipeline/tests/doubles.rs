@@ -80,6 +80,7 @@ struct CollectedState {
     n_columns: Vec<usize>,
     n_closed: usize,
     panics: bool,
+    refused: Vec<i64>,
 }
 
 impl Collected {
@@ -102,6 +103,11 @@ impl Collected {
 
     pub fn panic_on_write(&self) {
         self.with(|state| state.panics = true);
+    }
+
+    /// These rows are never taken.
+    pub fn refuse(&self, numbers: &[i64]) {
+        self.with(|state| state.refused = numbers.to_vec());
     }
 
     /// For each row, how many columns it had.
@@ -207,6 +213,7 @@ impl Sink for CollectSink {
             permit.forget();
         }
         let Output::Rows(batches) = output else { panic!("the sink takes rows") };
+        let (mut refused, mut idx) = (Vec::new(), 0);
         self.0.with(|state| {
             assert!(!state.panics, "a sink may break");
             for batch in batches {
@@ -218,12 +225,20 @@ impl Sink for CollectSink {
                         Some(Value::Float(n)) => *n as i64,
                         other => panic!("n is {other:?}"),
                     };
-                    state.numbers.push(number);
-                    state.n_columns.push(object.len());
+                    if state.refused.contains(&number) {
+                        refused.push(idx);
+                    } else {
+                        state.numbers.push(number);
+                        state.n_columns.push(object.len());
+                    }
+                    idx += 1;
                 }
             }
         });
-        Ok(())
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(SinkError::Refused { items: refused, n_others: 0, reason: "secret words of the far side".to_owned() })
     }
 
     async fn close(&mut self) {

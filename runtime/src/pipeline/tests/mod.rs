@@ -3,6 +3,7 @@
 pub(crate) mod doubles;
 mod durable;
 mod life;
+mod processed;
 mod slow;
 
 use std::time::Duration;

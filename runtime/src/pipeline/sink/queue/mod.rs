@@ -58,6 +58,7 @@ struct Shared {
     state: Mutex<State>,
     /// `None` without a state volume. Held while the disk works, so never taken on an async thread. Taken before `state`.
     log: Mutex<Option<Log>>,
+    has_volume: bool,
     /// Something came, or nothing more will.
     arrived: Notify,
     /// Something went.
@@ -127,6 +128,7 @@ impl Queue {
             clock,
             metrics,
             state: Mutex::new(state),
+            has_volume: log.is_some(),
             log: Mutex::new(None),
             arrived: Notify::new(),
             room: Notify::new(),
@@ -311,6 +313,11 @@ impl Queue {
             is_there && is_safe
         })
         .await
+    }
+
+    /// True if it has a state volume to keep things on.
+    pub fn has_volume(&self) -> bool {
+        self.0.has_volume
     }
 
     /// Rows that wait in memory only.
