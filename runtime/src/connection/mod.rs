@@ -20,6 +20,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +55,8 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        // Boxed: the code around a task is there once, and not once more for each kind of task.
+        let task: BoxFuture<'static, ()> = Box::pin(task);
         self.tracker.spawn(task);
     }
 

@@ -4,6 +4,7 @@
 //! and what they take, so that all mistakes are found at once and named well.
 
 pub(crate) mod read;
+mod typed;
 
 use std::fmt;
 use std::time::Duration;

@@ -4,11 +4,11 @@
 //! Serde alone stops at the first mistake, quotes the wrong value (which may be a password) and knows no near names.
 
 use schemars::{JsonSchema, Schema};
-use serde::de::{self, DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
-use serde_path_to_error::Track;
 use sluice_sql::sql::nearest;
 
+use super::typed;
 use crate::error::{ConfigError, ConfigProblem};
 
 /// `format` of [`super::HumanDuration`] in a schema.
@@ -40,17 +40,9 @@ pub fn fields<T: DeserializeOwned + JsonSchema>(fields: &Map<String, Value>) -> 
 }
 
 fn read<T: DeserializeOwned + JsonSchema>(map: &Map<String, Value>, mode: Mode) -> Result<T, ConfigError> {
-    let aliases = if mode == Mode::Options { field_names::<T>() } else { &[] };
+    let aliases = if mode == Mode::Options { typed::field_names::<T>() } else { &[] };
     let value = fitted(&schemars::schema_for!(T), aliases, map, mode)?;
-    let mut track = Track::new();
-    // One deserializer for all types, else each would bring a copy of all its code.
-    let outcome = T::deserialize(&mut <dyn erased_serde::Deserializer<'_>>::erase(
-        serde_path_to_error::Deserializer::new(value, &mut track),
-    ) as &mut dyn erased_serde::Deserializer<'_>);
-    outcome.map_err(|error| {
-        let path = track.path().to_string();
-        ConfigError::new(if path == "." { String::new() } else { path }, without_values(&error.to_string()))
-    })
+    typed::read(&value).map_err(|problem| ConfigError::new(problem.path, without_values(&problem.message)))
 }
 
 /// The map in the shape that the type's `Deserialize` takes.
@@ -483,39 +475,5 @@ fn without_values(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((_, expected)) if generic.iter().any(|start| message.starts_with(start)) => format!("expected {expected}"),
         _ => message.to_owned(),
-    }
-}
-
-/// The names that the type's `Deserialize` takes, aliases included; empty for types with flattened fields.
-fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut names: &'static [&'static str] = &[];
-    // Fails by design, after it has seen the names.
-    let mut deserializer = <dyn erased_serde::Deserializer<'_>>::erase(FieldNames(&mut names));
-    let _ = T::deserialize(&mut deserializer as &mut dyn erased_serde::Deserializer<'_>);
-    names
-}
-
-struct FieldNames<'a>(&'a mut &'static [&'static str]);
-
-impl<'de> de::Deserializer<'de> for FieldNames<'_> {
-    type Error = de::value::Error;
-
-    fn deserialize_any<V: de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(de::Error::custom("only the names are wanted"))
-    }
-
-    fn deserialize_struct<V: de::Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = fields;
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }

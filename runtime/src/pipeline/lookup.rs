@@ -10,17 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sluice_sql::Row;
-use sluice_sql::operators::{LookupAnswer, LookupKey};
+use sluice_sql::operators::{LookupAnswer, LookupCache, LookupKey};
 use sluice_sql::plan::LookupPlan;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connection::{ConnectorContext, Tasks};
-use crate::definition::{LookupTableDef, OnLookupError};
+use crate::definition::{CacheSettings, LookupTableDef, OnLookupError};
 use crate::error::{ConfigError, ConnectorError, Retry};
 use crate::lookup::{Found, LookupArgs, LookupSource, TableArgs, TableHandle};
 use crate::pipeline::backoff::Backoff;
-use crate::pipeline::lookup_cache::LookupCache;
 use crate::pipeline::metrics::LookupMetrics;
 use crate::registry::Registry;
 
@@ -168,7 +167,7 @@ impl LookupDriver {
                 }
             }
             if let Some(cache) = &state.cache {
-                self.metrics.cache_entries.set(cache.len() as u64);
+                self.metrics.cache_entries.set(cache.n_entries() as u64);
             }
         }
         if is_first {
@@ -306,8 +305,9 @@ impl Outage {
 
 impl Lookup {
     fn new(source: Arc<dyn LookupSource>, def: &LookupTableDef, tasks: Tasks) -> Self {
+        let CacheSettings { enabled, ttl, missing, max_entries } = def.cache;
         let state = State {
-            cache: def.cache.enabled.then(|| LookupCache::new(&def.cache)),
+            cache: enabled.then(|| LookupCache::new(max_entries, ttl, missing)),
             flights: HashMap::default(),
             outage: Outage::default(),
         };
@@ -450,7 +450,7 @@ impl Flight {
             }
         }
         if let Some(cache) = &state.cache {
-            metrics.cache_entries.set(cache.len() as u64);
+            metrics.cache_entries.set(cache.n_entries() as u64);
         }
         metrics.cache_evictions.add(n_evicted);
         found

@@ -24,7 +24,6 @@ mod generation;
 mod held;
 mod life;
 pub mod lookup;
-mod lookup_cache;
 pub mod memory;
 pub mod metrics;
 pub mod receipt;

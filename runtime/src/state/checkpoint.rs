@@ -1,23 +1,24 @@
 //! Checkpoints: what a rule needs to go on as if it had never stopped.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use sluice_sql::Timestamp;
 use sluice_sql::operators::ChainState;
 use sluice_sql::value::state::StateIo;
 use smol_str::SmolStr;
 
 use super::frame::{self, Kind};
-use super::volume::{StateError, StateVolume};
+use super::volume::{StateError, StateVolume, file_name, name_of_file, replace, sync_folder};
 
 /// A checkpoint's frame.
 const KIND: Kind = Kind { tag: *b"Cp", version: 1 };
-/// By rule and number.
-const CHECKPOINTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("checkpoints");
-/// By rule: the newest epoch.
-const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
+/// The frame of an epoch.
+const EPOCH: Kind = Kind { tag: *b"Ep", version: 1 };
+/// The file of a rule's newest epoch.
+const EPOCH_FILE: &str = "epoch";
 /// Checkpoints of a rule that are kept: the newest, and one more in case it is damaged.
 const KEPT: usize = 2;
 
@@ -96,53 +97,22 @@ impl Checkpoint {
     }
 }
 
-/// The checkpoints of all rules. All methods block on the disk.
+/// The checkpoints of all rules: a folder for each, with a file for each checkpoint, named by its number, and one for the epoch.
+/// All methods block on the disk.
 #[derive(Debug)]
 pub struct Checkpoints {
-    volume: Arc<StateVolume>,
-    /// `None` after an I/O error, a full volume for one: then the store has to be opened anew.
-    database: Mutex<Option<Database>>,
-    path: PathBuf,
+    dir: PathBuf,
+    /// One change at a time: two runs of a rule may overlap.
+    changing: Mutex<()>,
 }
 
 impl Checkpoints {
-    /// Opens the store of the volume.
+    /// Opens the folder of the volume.
     ///
     /// # Errors
     /// The volume.
-    pub fn open(volume: &Arc<StateVolume>) -> Result<Arc<Self>, StateError> {
-        let database = Mutex::new(Some(volume.store("checkpoints")?));
-        let path = volume.dir().join("checkpoints.redb");
-        let checkpoints = Checkpoints { volume: Arc::clone(volume), database, path };
-        // A table that was never written can't be read.
-        checkpoints.write(|transaction| {
-            transaction.open_table(CHECKPOINTS)?;
-            transaction.open_table(EPOCHS)?;
-            Ok(())
-        })?;
-        Ok(Arc::new(checkpoints))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StateError> {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match database.take() {
-            Some(open) => open,
-            None => self.volume.store("checkpoints")?,
-        };
-        let result = work(&open);
-        if !matches!(&result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
-            *database = Some(open);
-        }
-        result.map_err(|error| StateError::store(&self.path, error))
-    }
-
-    fn write<T>(&self, work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StateError> {
-        self.with(|database| {
-            let transaction = database.begin_write()?;
-            let result = work(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        })
+    pub fn open(volume: &StateVolume) -> Result<Arc<Self>, StateError> {
+        Ok(Arc::new(Checkpoints { dir: volume.folder("checkpoint")?, changing: Mutex::default() }))
     }
 
     /// Keeps a checkpoint: after a crash it is there, or the one before it is. Older ones go.
@@ -150,15 +120,13 @@ impl Checkpoints {
     /// # Errors
     /// The volume; then the one before it is still there.
     pub fn save(&self, rule: &str, id: u64, sealed: &[u8]) -> Result<(), StateError> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(CHECKPOINTS)?;
-            table.insert((rule, id), sealed)?;
-            let ids = ids_of(&table, rule)?;
-            for old in ids.iter().rev().skip(KEPT) {
-                table.remove((rule, *old))?;
-            }
-            Ok(())
-        })
+        let _changing = self.changing();
+        let dir = self.made(rule)?;
+        replace(&dir.join(id.to_string()), sealed)?;
+        for old in ids_in(&dir)?.iter().skip(KEPT) {
+            delete(&dir.join(old.to_string()))?;
+        }
+        Ok(())
     }
 
     /// The newest checkpoint of a rule that is whole. A damaged one is passed over, and said so.
@@ -166,21 +134,13 @@ impl Checkpoints {
     /// # Errors
     /// The volume, or a checkpoint that another version has written.
     pub fn latest(&self, rule: &str) -> Result<Option<Checkpoint>, StateError> {
-        let found = self.with(|database| {
-            let transaction = database.begin_read()?;
-            let table = transaction.open_table(CHECKPOINTS)?;
-            let mut found = Vec::new();
-            for entry in table.range((rule, 0)..=(rule, u64::MAX))?.rev() {
-                found.push(entry?.1.value().to_vec());
-            }
-            Ok(found)
-        })?;
-        for bytes in found {
+        let dir = self.folder(rule);
+        for id in ids_in(&dir)? {
+            let path = dir.join(id.to_string());
+            let Some(bytes) = read(&path)? else { continue };
             match Checkpoint::open(&bytes) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(source @ frame::FrameError::Version(_)) => {
-                    return Err(StateError::Frame { path: self.path.clone(), source });
-                }
+                Err(source @ frame::FrameError::Version(_)) => return Err(StateError::Frame { path, source }),
                 Err(error) => tracing::error!(rule, "a checkpoint can't be used, an older one is tried: {error}"),
             }
         }
@@ -190,14 +150,19 @@ impl Checkpoints {
     /// Begins a new epoch of a rule: it starts without its earlier state.
     ///
     /// # Errors
-    /// The volume.
+    /// The volume, or an epoch that can't be read.
     pub fn new_epoch(&self, rule: &str) -> Result<u64, StateError> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(EPOCHS)?;
-            let epoch = table.get(rule)?.map_or(0, |epoch| epoch.value()) + 1;
-            table.insert(rule, epoch)?;
-            Ok(epoch)
-        })
+        let _changing = self.changing();
+        let path = self.made(rule)?.join(EPOCH_FILE);
+        let before = match read(&path)? {
+            None => 0,
+            Some(bytes) => epoch_of(&bytes).map_err(|source| StateError::Frame { path: path.clone(), source })?,
+        };
+        let epoch = before + 1;
+        let mut sealed = Vec::new();
+        frame::seal(EPOCH, &epoch.to_le_bytes(), &mut sealed);
+        replace(&path, &sealed)?;
+        Ok(epoch)
     }
 
     /// Removes what is kept of a rule. Its epoch stays, so that the causes of its results go on growing if it comes back.
@@ -205,13 +170,9 @@ impl Checkpoints {
     /// # Errors
     /// The volume.
     pub fn remove(&self, rule: &str) -> Result<(), StateError> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(CHECKPOINTS)?;
-            for id in ids_of(&table, rule)? {
-                table.remove((rule, id))?;
-            }
-            Ok(())
-        })
+        let _changing = self.changing();
+        let dir = self.folder(rule);
+        ids_in(&dir)?.iter().try_for_each(|id| delete(&dir.join(id.to_string())))
     }
 
     /// The rules that have a checkpoint.
@@ -219,28 +180,72 @@ impl Checkpoints {
     /// # Errors
     /// The volume.
     pub fn rules(&self) -> Result<Vec<String>, StateError> {
-        self.with(|database| {
-            let transaction = database.begin_read()?;
-            let table = transaction.open_table(CHECKPOINTS)?;
-            let mut rules: Vec<String> = Vec::new();
-            for entry in table.iter()? {
-                let (key, _) = entry?;
-                let (rule, _) = key.value();
-                if rules.last().is_none_or(|last| last != rule) {
-                    rules.push(rule.to_owned());
-                }
+        let mut rules = Vec::new();
+        for name in names_in(&self.dir)? {
+            if let Some(rule) = name_of_file(&name)
+                && !ids_in(&self.dir.join(&name))?.is_empty()
+            {
+                rules.push(rule);
             }
-            Ok(rules)
-        })
+        }
+        rules.sort_unstable();
+        Ok(rules)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, rule: &str) -> PathBuf {
+        self.dir.join(file_name(rule))
+    }
+
+    /// The rule's folder, made if it is not there.
+    fn made(&self, rule: &str) -> Result<PathBuf, StateError> {
+        let dir = self.folder(rule);
+        if !dir.is_dir() {
+            fs::create_dir_all(&dir)
+                .and_then(|()| sync_folder(&self.dir))
+                .map_err(|error| StateError::io(&dir, error))?;
+        }
+        Ok(dir)
     }
 }
 
-fn ids_of(table: &redb::Table<'_, (&'static str, u64), &'static [u8]>, rule: &str) -> Result<Vec<u64>, redb::Error> {
-    let mut ids = Vec::new();
-    for entry in table.range((rule, 0)..=(rule, u64::MAX))? {
-        ids.push(entry?.0.value().1);
-    }
+fn epoch_of(bytes: &[u8]) -> Result<u64, frame::FrameError> {
+    let (content, _) = frame::open(EPOCH, bytes)?;
+    content.try_into().map(u64::from_le_bytes).map_err(|_| frame::FrameError::Damaged)
+}
+
+/// Numbers of the checkpoints in a rule's folder, newest first. What a crash left half-written has another name.
+fn ids_in(dir: &Path) -> Result<Vec<u64>, StateError> {
+    let mut ids: Vec<u64> = names_in(dir)?.iter().filter_map(|name| name.parse().ok()).collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
     Ok(ids)
+}
+
+/// What a folder holds; nothing if it is not there.
+fn names_in(dir: &Path) -> Result<Vec<String>, StateError> {
+    let names = |entries: fs::ReadDir| -> io::Result<Vec<String>> {
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    };
+    match fs::read_dir(dir).and_then(names) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(|error| StateError::io(dir, error)),
+    }
+}
+
+/// `None` if it is not there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StateError::io(path, error)),
+    }
+}
+
+fn delete(path: &Path) -> Result<(), StateError> {
+    fs::remove_file(path).map_err(|error| StateError::io(path, error))
 }
 
 #[cfg(test)]
@@ -273,9 +278,10 @@ mod tests {
         for id in 1..5 {
             store.save("a", id, &checkpoint(id).seal()).unwrap();
         }
-        store.save("ab", 1, &checkpoint(1).seal()).unwrap();
+        store.save("a/b", 1, &checkpoint(1).seal()).unwrap();
         assert_eq!(store.latest("a").unwrap(), Some(checkpoint(4)));
-        assert_eq!(store.rules().unwrap(), ["a", "ab"]);
+        assert_eq!(store.rules().unwrap(), ["a", "a/b"]);
+        assert_eq!(ids_in(&store.folder("a")).unwrap(), [4, 3]);
         let mut damaged = checkpoint(5).seal();
         *damaged.last_mut().unwrap() ^= 1;
         store.save("a", 5, &damaged).unwrap();
@@ -284,10 +290,11 @@ mod tests {
         assert_eq!(store.latest("a").unwrap(), Some(checkpoint(4)));
         store.remove("a").unwrap();
         assert_eq!(store.latest("a").unwrap(), None);
-        assert_eq!(store.latest("ab").unwrap(), Some(checkpoint(1)));
+        assert_eq!(store.latest("a/b").unwrap(), Some(checkpoint(1)));
         assert_eq!(
             [store.new_epoch("a").unwrap(), store.new_epoch("a").unwrap(), store.new_epoch("b").unwrap()],
             [1, 2, 1]
         );
+        assert_eq!(store.rules().unwrap(), ["a/b"]);
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! DIR/
 //!   lock                       held by the process that uses the folder
-//!   format                     "sluice state 1"
-//!   checkpoints.redb           checkpoints of all rules
+//!   format                     "sluice state 2"
+//!   checkpoint/RULE/N          checkpoints of a rule, the newest and the one before it; beside them its epoch
 //!   journal/STREAM/N.log       what a stream has accepted, in segments; N is the offset of a segment's first record
 //!   queue/                     what sinks have taken and not written yet
 //! ```

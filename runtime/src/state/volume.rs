@@ -6,14 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::Database;
-
 use super::frame::FrameError;
 
 /// What the file `format` holds.
-const FORMAT: &str = "sluice state 1\n";
-/// Memory that redb may use for a database.
-const CACHE_BYTES: usize = 4 << 20;
+const FORMAT: &str = "sluice state 2\n";
 
 /// When what was written is made safe against a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,25 +51,12 @@ pub enum StateError {
         /// What is wrong.
         source: FrameError,
     },
-    /// The embedded store.
-    #[error("{}: {message}", path.display())]
-    Store {
-        /// Which.
-        path: PathBuf,
-        /// What it said.
-        message: String,
-    },
 }
 
 impl StateError {
     /// An I/O error of a file.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         StateError::Io { path: path.to_owned(), source }
-    }
-
-    /// An error of the embedded store.
-    pub fn store(path: &Path, error: impl Into<redb::Error>) -> Self {
-        StateError::Store { path: path.to_owned(), message: error.into().to_string() }
     }
 
     /// True if the volume is full.
@@ -140,15 +123,6 @@ impl StateVolume {
         std::fs::create_dir_all(&path).map_err(|error| StateError::io(&path, error))?;
         Ok(path)
     }
-
-    /// Opens the store `NAME.redb`, made if it is not there. Crash-safe: after a crash it holds what was committed last.
-    ///
-    /// # Errors
-    /// It can't be opened.
-    pub fn store(&self, name: &str) -> Result<Database, StateError> {
-        let path = self.dir.join(format!("{name}.redb"));
-        Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| StateError::store(&path, error))
-    }
 }
 
 /// Puts a whole file in place of another one: after a crash there is the old one or the new one.
@@ -186,6 +160,18 @@ pub fn file_name(name: &str) -> String {
     out
 }
 
+/// The name that [`file_name`] made a file's name from; `None` if it has made no such name.
+pub(super) fn name_of_file(file: &str) -> Option<String> {
+    let mut parts = file.split('%');
+    let mut name = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (byte, rest) = part.split_at_checked(2)?;
+        name.push(u8::from_str_radix(byte, 16).ok()?);
+        name.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(name).ok().filter(|name| file_name(name) == file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,8 +185,6 @@ mod tests {
         drop(volume);
         let volume = open().unwrap();
         assert!(volume.folder("queue").unwrap().is_dir());
-        drop(volume.store("checkpoints").unwrap());
-        drop(volume.store("checkpoints").unwrap());
     }
 
     #[test]
@@ -215,6 +199,10 @@ mod tests {
     fn names_of_files() {
         for (name, expected) in [("demo_1-x", "demo_1-x"), ("a/b", "a%2fb"), ("..", "%2e%2e"), ("ä%", "%c3%a4%25")] {
             assert_eq!(file_name(name), expected);
+            assert_eq!(name_of_file(expected).as_deref(), Some(name));
+        }
+        for other in ["a.new", "a%2", "a%zz", "%61", "a b"] {
+            assert_eq!(name_of_file(other), None, "{other}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod compute;
 mod input;
 mod join;
 mod lookup;
+mod lookup_cache;
 mod output;
 mod state;
 mod tail;
@@ -21,4 +22,5 @@ mod window;
 
 pub use chain::Chain;
 pub use lookup::{LookupAnswer, LookupKey, LookupRequest};
+pub use lookup_cache::LookupCache;
 pub use state::{ChainState, Restored};

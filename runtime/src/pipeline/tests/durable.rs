@@ -25,7 +25,7 @@ fn open(dir: &Path) -> Arc<StateStore> {
         match StateStore::open(dir, SyncPolicy::Always, Limits::default()) {
             Ok(store) => return store,
             // The life before has not let go of its files yet.
-            Err(StateError::InUse(_) | StateError::Store { .. }) => std::thread::sleep(Duration::from_millis(5)),
+            Err(StateError::InUse(_)) => std::thread::sleep(Duration::from_millis(5)),
             Err(error) => panic!("{error}"),
         }
     }

@@ -85,8 +85,8 @@ impl Encoder for BinaryEncoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{decode, encode, field};
     use super::*;
+    use crate::tests::{decode, encode, field};
 
     #[test]
     fn both_ways() {

@@ -101,8 +101,8 @@ impl Encoder for UrlencodedEncoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{decode, encode, field};
     use super::*;
+    use crate::tests::{decode, encode, field};
     use sluice_sql::sql::ast::FieldType;
 
     #[test]

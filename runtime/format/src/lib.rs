@@ -1,4 +1,9 @@
-//! Formats: bytes to rows and back, pure. One per file.
+//! Formats: bytes to rows and back. One per file.
+//!
+//! Pure: no I/O, no clock, no tasks, no connector. Every row goes through here, so this crate is built for speed where the
+//! connectors around it are built for size.
+//!
+//! Start reading at [`Decoder`] and [`Encoder`].
 
 pub mod binary;
 pub mod cbor;
@@ -6,6 +11,7 @@ pub mod compression;
 pub mod declared;
 pub mod delimited;
 pub mod edgex;
+pub mod error;
 pub mod json;
 pub mod json_encoder;
 pub mod line_protocol;

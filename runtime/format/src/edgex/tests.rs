@@ -7,10 +7,10 @@ use sluice_sql::{Column, ColumnKind, Schema, Type};
 
 use super::write::{ContentType, Names, Release, Stamp, Writer};
 use super::*;
-use crate::format::{cbor, json};
+use crate::{cbor, json};
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/edgex")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/edgex")
 }
 
 /// All messages of all releases, each with what it must give.
@@ -190,7 +190,7 @@ fn values_by_their_type() {
         let event = format!(r#"{{"readings":[{{"resourceName":"a","valueType":"{value_type}","value":{value}}}]}}"#);
         let (columns, _) = decode(event.as_bytes(), None).unwrap();
         let mut text = Vec::new();
-        crate::format::json_encoder::write_value(columns.get("a").unwrap(), &mut text);
+        crate::json_encoder::write_value(columns.get("a").unwrap(), &mut text);
         assert_eq!(String::from_utf8(text).unwrap(), expected, "{value_type} {value}");
     }
 }

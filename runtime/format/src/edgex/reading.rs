@@ -9,7 +9,7 @@ use base64::Engine as _;
 use sluice_sql::{Object, Value};
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::format::json;
+use crate::json;
 
 /// Members that are the value, or that are the name it goes by.
 const NO_METADATA: [&str; 4] = ["value", "binaryValue", "objectValue", "resourceName"];

@@ -10,7 +10,7 @@ use sluice_sql::{Object, Value};
 use smol_str::{SmolStr, format_smolstr};
 
 use super::MessageType;
-use crate::format::{cbor, json_encoder};
+use crate::{cbor, json_encoder};
 
 /// Whose field names, encodings and types are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

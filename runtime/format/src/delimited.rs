@@ -188,8 +188,8 @@ pub(super) fn text(value: &Value) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{decode, encode, field};
     use super::*;
+    use crate::tests::{decode, encode, field};
     use sluice_sql::sql::ast::FieldType;
 
     #[test]

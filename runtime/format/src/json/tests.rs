@@ -4,7 +4,7 @@ use sluice_sql::{Batch, Column, ColumnKind, Schema, Type};
 use smol_str::SmolStr;
 
 use super::*;
-use crate::format::{EncodeArgs, json_encoder};
+use crate::{EncodeArgs, json_encoder};
 
 fn schema(columns: &[(&str, ColumnKind)]) -> Arc<Schema> {
     let column = |(name, kind): &(&str, ColumnKind)| Column { name: (*name).into(), kind: *kind, ty: Type::Any };

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Zoned};
 use sluice_sql::{Object, Value};
 
-use crate::format::FormatError;
+use crate::FormatError;
 
 /// Arrays, maps and tags within each other.
 const MAX_DEPTH: u32 = 128;

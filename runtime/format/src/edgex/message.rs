@@ -8,7 +8,7 @@ use sluice_sql::{Object, Value};
 use smol_str::SmolStr;
 
 use super::MessageType;
-use crate::format::{FormatError, cbor, json};
+use crate::{FormatError, cbor, json};
 
 /// An event, and what its envelope and request say beside it.
 pub struct Message {

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use sluice_sql::sql::ast::{Field, FieldType};
 use sluice_sql::value::json;
 
-use super::super::tests::{decode, field};
 use super::*;
+use crate::tests::{decode, field};
 
 fn bytes(hex: &str) -> Bytes {
     let digits: Vec<u8> = hex.bytes().filter(|byte| *byte != b' ').collect();

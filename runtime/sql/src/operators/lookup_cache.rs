@@ -2,12 +2,12 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashTable;
-use sluice_sql::operators::LookupKey;
-use sluice_sql::{Row, Timestamp};
 
-use crate::definition::CacheSettings;
+use super::LookupKey;
+use crate::value::{Row, Timestamp};
 
 /// Rows by key. When it is full, an entry that was not asked for lately makes room (the clock algorithm, which comes close to
 /// "least recently used" without moving anything on a hit).
@@ -33,12 +33,12 @@ struct Entry {
 }
 
 impl LookupCache {
-    /// An empty cache.
-    pub fn new(settings: &CacheSettings) -> Self {
+    /// An empty cache. Its entries are good for `ttl`, or until they are pushed out; that a key has no rows is kept or not.
+    pub fn new(max_entries: usize, ttl: Option<Duration>, keeps_missing: bool) -> Self {
         LookupCache {
-            max_entries: settings.max_entries.max(1),
-            ttl_ms: settings.ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
-            keeps_missing: settings.missing,
+            max_entries: max_entries.max(1),
+            ttl_ms: ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+            keeps_missing,
             entries: Vec::new(),
             places: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
@@ -98,7 +98,7 @@ impl LookupCache {
     }
 
     /// Entries, expired ones included.
-    pub fn len(&self) -> usize {
+    pub fn n_entries(&self) -> usize {
         self.entries.len()
     }
 
@@ -129,15 +129,13 @@ fn is_expired(entry: &Entry, ttl_ms: Option<i64>, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
-    use sluice_sql::Value;
 
     use super::*;
+    use crate::value::Value;
 
-    fn settings(max_entries: usize) -> CacheSettings {
-        CacheSettings { enabled: true, max_entries, ..Default::default() }
+    fn cache(max_entries: usize) -> LookupCache {
+        LookupCache::new(max_entries, None, false)
     }
 
     fn key(value: Value) -> LookupKey {
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn keys_are_typed() {
-        let mut cache = LookupCache::new(&settings(10));
+        let mut cache = cache(10);
         cache.put(&int(1), rows(1), 0);
         cache.put(&key(Value::string("1")), rows(2), 0);
         cache.put(&LookupKey([Value::string("a b"), Value::string("c")].into()), rows(3), 0);
@@ -169,13 +167,13 @@ mod tests {
         assert_eq!(cache.get(&key(Value::Float(1.0)), 0).map(number), Some(1));
         assert_eq!(cache.get(&key(Value::string("1")), 0).map(number), Some(2));
         assert_eq!(cache.get(&LookupKey([Value::string("a"), Value::string("b c")].into()), 0).map(number), Some(4));
-        assert_eq!(cache.len(), 4);
+        assert_eq!(cache.n_entries(), 4);
     }
 
     #[test]
     fn entries_expire_and_are_replaced() {
         let ttl = Some(Duration::from_millis(100));
-        let mut cache = LookupCache::new(&CacheSettings { ttl, ..settings(1) });
+        let mut cache = LookupCache::new(1, ttl, false);
         cache.put(&int(1), rows(1), 1000);
         assert!(cache.get(&int(1), 1099).is_some());
         assert!(cache.get(&int(1), 1100).is_none(), "too old");
@@ -184,37 +182,37 @@ mod tests {
         assert_eq!(cache.get(&int(1), 1150).map(number), Some(2));
         assert!(!cache.put(&int(2), rows(3), 1500), "an expired entry makes room without being counted");
         assert!(cache.put(&int(3), rows(3), 1500), "a live one is counted");
-        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.n_entries(), 1);
     }
 
     #[test]
     fn misses_are_kept_only_if_wanted() {
-        let mut cache = LookupCache::new(&settings(10));
+        let mut cache = cache(10);
         cache.put(&int(1), Arc::default(), 0);
         assert!(cache.get(&int(1), 0).is_none());
         cache.put(&int(1), rows(1), 0);
         cache.put(&int(1), Arc::default(), 0);
         assert!(cache.get(&int(1), 0).is_none(), "the row has gone");
-        let mut cache = LookupCache::new(&CacheSettings { missing: true, ..settings(10) });
+        let mut cache = LookupCache::new(10, None, true);
         cache.put(&int(1), Arc::default(), 0);
         assert_eq!(cache.get(&int(1), 0).map(|rows| rows.len()), Some(0));
     }
 
     #[test]
     fn what_is_asked_for_stays() {
-        let mut cache = LookupCache::new(&settings(10));
+        let mut cache = cache(10);
         cache.put(&int(0), rows(0), 0);
         for number in 1..1000 {
             assert!(cache.get(&int(0), 0).is_some(), "before entry {number}");
             assert_eq!(cache.put(&int(number), rows(number), 0), number >= 10);
-            assert!(cache.len() <= 10);
+            assert!(cache.n_entries() <= 10);
         }
     }
 
     proptest! {
         #[test]
         fn never_gives_what_was_not_put(puts in prop::collection::vec((0i64..40, 0i64..1000), 1..300)) {
-            let mut cache = LookupCache::new(&settings(7));
+            let mut cache = cache(7);
             let mut truth = std::collections::HashMap::new();
             for (name, content) in puts {
                 cache.put(&int(name), rows(content), 0);
@@ -225,7 +223,7 @@ mod tests {
                         prop_assert_eq!(Some(&number(found)), truth.get(&other));
                     }
                 }
-                prop_assert!(cache.len() <= 7 && cache.places.len() == cache.len());
+                prop_assert!(cache.n_entries() <= 7 && cache.places.len() == cache.n_entries());
             }
         }
     }
