@@ -61,13 +61,10 @@ for architecture in ${architectures//,/ }; do
   echo "== $architecture"
   variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUSTFLAGS
   build=(env "${compiler[@]}" "$variable=$static" "${cargo[@]}" build --locked --profile "$profile" --target "$target")
-  build+=(--package sluice-runtime --package sluice-operator)
-  if [ "$flavour" = plain ]; then
-    "${build[@]}" --bin sluice --bin sluice-operator
-  else
-    "${build[@]}" --bin sluice-operator
-    "${build[@]}" --bin sluice --features "sluice-runtime/$flavour"
-  fi
+  # One by one: together each would get what the other asks of the libraries that both use.
+  features=(); [ "$flavour" = plain ] || features=(--features "$flavour")
+  "${build[@]}" --package sluice-runtime --bin sluice "${features[@]}"
+  "${build[@]}" --package sluice-operator --bin sluice-operator
 
   root=$out/root$suffix/$architecture
   rm -rf "$root"; mkdir -p "$root/etc/ssl/certs" "$root/usr/bin" "$root/usr/share/sluice"
