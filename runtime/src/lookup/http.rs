@@ -29,7 +29,7 @@ pub(super) const HTTP: LookupType = LookupType {
            (`https://host/devices/{{.id}}`), the server is asked once per key, and all rows of the answer belong to the key; 204, 404 \
            and 410 mean that there are none. Without them, the server is asked for everything, and the rows whose columns equal the \
            key are taken. The answer is in the table's FORMAT.",
-    schema: || schemars::schema_for!(HttpLookupOptions),
+    schema: crate::options::schema_of::<HttpLookupOptions>,
     build,
     open: None,
 };

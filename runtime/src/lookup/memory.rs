@@ -28,7 +28,7 @@ pub(super) const MEMORY: LookupType = LookupType {
     name: "memory",
     docs: "Rows that other rules write into a memory topic. DATASOURCE is the topic, wildcards allowed; KEY is the column that \
            tells rows apart: a row takes the place of the one with its key, unless its kind says otherwise.",
-    schema: || schemars::schema_for!(MemoryLookupOptions),
+    schema: crate::options::schema_of::<MemoryLookupOptions>,
     build,
     open: Some(open),
 };

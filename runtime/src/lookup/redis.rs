@@ -26,7 +26,7 @@ pub(super) const REDIS: LookupType = LookupType {
     name: "redis",
     docs: "Values in Redis. DATASOURCE is the number of the database. The key is the text of the join's key value, or what \
            `keyTemplate` makes of it: Redis keys have no types, so the number 5 and the text \"5\" are one key here.",
-    schema: || schemars::schema_for!(RedisLookupOptions),
+    schema: crate::options::schema_of::<RedisLookupOptions>,
     build,
     open: None,
 };

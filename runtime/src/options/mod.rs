@@ -36,7 +36,7 @@ impl Options {
     /// Takes out the options that `T` knows, so that what is left can be read as something else.
     #[must_use]
     pub fn split_off<T: JsonSchema>(&mut self) -> Options {
-        let names = read::names(&schemars::schema_for!(T));
+        let names = read::names(&schema_of::<T>());
         let (taken, left) = std::mem::take(&mut self.0)
             .into_iter()
             .partition(|(name, _)| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
@@ -48,6 +48,21 @@ impl Options {
     pub fn get(&self, name: &str) -> Option<&serde_json::Value> {
         self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
+}
+
+/// The JSON schema of a config type: as [`schemars::schema_for!`] makes it, with what is the same for all types there once.
+pub fn schema_of<T: JsonSchema>() -> Schema {
+    root(T::json_schema)
+}
+
+fn root(describe: fn(&mut SchemaGenerator) -> Schema) -> Schema {
+    let mut generator = SchemaGenerator::default();
+    let mut schema = describe(&mut generator);
+    let definitions = generator.take_definitions(true);
+    if !definitions.is_empty() {
+        schema.insert("$defs".to_owned(), definitions.into());
+    }
+    schema
 }
 
 /// Names only.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 use sluice_sql::sql::nearest;
 
-use super::typed;
+use super::{schema_of, typed};
 use crate::error::{ConfigError, ConfigProblem};
 
 /// `format` of [`super::HumanDuration`] in a schema.
@@ -41,7 +41,7 @@ pub fn fields<T: DeserializeOwned + JsonSchema>(fields: &Map<String, Value>) -> 
 
 fn read<T: DeserializeOwned + JsonSchema>(map: &Map<String, Value>, mode: Mode) -> Result<T, ConfigError> {
     let aliases = if mode == Mode::Options { typed::field_names::<T>() } else { &[] };
-    let value = fitted(&schemars::schema_for!(T), aliases, map, mode)?;
+    let value = fitted(&schema_of::<T>(), aliases, map, mode)?;
     typed::read(&value).map_err(|problem| ConfigError::new(problem.path, without_values(&problem.message)))
 }
 

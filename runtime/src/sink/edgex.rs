@@ -27,7 +27,7 @@ pub(super) const EDGEX: SinkType = SinkType {
            event. A column's type follows its value (bigint: Int64, float: Float64, string: String, boolean: Bool, bytea: Binary, \
            struct: Object, arrays by their elements), unless `metadata` names a column with another one. Null columns are left \
            out. See [EdgeX Foundry](EDGEX.md).",
-    schema: || schemars::schema_for!(EdgexSinkOptions),
+    schema: crate::options::schema_of::<EdgexSinkOptions>,
     takes: Takes::Rows,
     templates: &[],
     build,

@@ -16,7 +16,7 @@ use crate::options::{HumanDuration, Secret};
 pub(super) const INFLUX: SinkType = SinkType {
     name: "influx",
     docs: "Writes rows as points to InfluxDB 1.",
-    schema: || schemars::schema_for!(InfluxOptions),
+    schema: crate::options::schema_of::<InfluxOptions>,
     takes: Takes::Rows,
     templates: &[],
     build,

@@ -16,7 +16,7 @@ use crate::options::{HumanDuration, Secret};
 pub(super) const INFLUX2: SinkType = SinkType {
     name: "influx2",
     docs: "Writes rows as points to InfluxDB 2.",
-    schema: || schemars::schema_for!(Influx2Options),
+    schema: crate::options::schema_of::<Influx2Options>,
     takes: Takes::Rows,
     templates: &[],
     build,

@@ -10,7 +10,7 @@ use crate::error::{ConfigError, ConnectorError};
 pub(super) const LOG: SinkType = SinkType {
     name: "log",
     docs: "Writes each message to the engine's log, at level info.",
-    schema: || schemars::schema_for!(NoOptions),
+    schema: crate::options::schema_of::<NoOptions>,
     takes: Takes::Messages,
     templates: &[],
     build,

@@ -20,7 +20,7 @@ use crate::time::Clock;
 pub(super) const MEMORY: SinkType = SinkType {
     name: "memory",
     docs: "Hands rows to the memory sources and memory lookup tables of this process.",
-    schema: || schemars::schema_for!(MemoryOptions),
+    schema: crate::options::schema_of::<MemoryOptions>,
     takes: Takes::Rows,
     templates: &[],
     build,

@@ -21,7 +21,7 @@ pub(super) const MQTT: SinkType = SinkType {
     docs: "Publishes each message to `topic`, which may hold `{{...}}`. Sinks and sources with the same connection options share one \
            connection. With `qos` 1 and 2 a message counts as written when the broker has acknowledged it; a connection that breaks \
            before that has the unacknowledged ones sent once more.",
-    schema: || schemars::schema_for!(MqttSinkOptions),
+    schema: crate::options::schema_of::<MqttSinkOptions>,
     takes: Takes::Messages,
     templates: &["topic", "properties"],
     build,

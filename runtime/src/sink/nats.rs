@@ -16,7 +16,7 @@ pub(super) const NATS: SinkType = SinkType {
     name: "nats",
     docs: "Publishes each message to `subject`, which may hold `{{...}}`. A message counts as written when the server has it; a \
            connection that breaks before that has the unconfirmed ones sent once more.",
-    schema: || schemars::schema_for!(NatsSinkOptions),
+    schema: crate::options::schema_of::<NatsSinkOptions>,
     takes: Takes::Messages,
     templates: &["subject", "headers"],
     build,

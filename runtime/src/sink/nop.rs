@@ -13,7 +13,7 @@ use crate::format::json_encoder;
 pub(super) const NOP: SinkType = SinkType {
     name: "nop",
     docs: "Takes rows and forgets them.",
-    schema: || schemars::schema_for!(NopOptions),
+    schema: crate::options::schema_of::<NopOptions>,
     takes: Takes::Rows,
     templates: &[],
     build,

@@ -16,7 +16,7 @@ use crate::error::{ConfigError, ConnectorError};
 pub(super) const REDIS_PUB: SinkType = SinkType {
     name: "redisPub",
     docs: "Publishes each message in Redis, on `channel`, which may hold `{{...}}`. Nobody need be listening.",
-    schema: || schemars::schema_for!(RedisPubOptions),
+    schema: crate::options::schema_of::<RedisPubOptions>,
     takes: Takes::Messages,
     templates: &["channel"],
     build,

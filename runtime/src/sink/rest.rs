@@ -24,7 +24,7 @@ use crate::time::Clock;
 pub(super) const REST: SinkType = SinkType {
     name: "rest",
     docs: "Sends each message to an HTTP server. Any status from 200 to 299 means that it was taken.",
-    schema: || schemars::schema_for!(RestOptions),
+    schema: crate::options::schema_of::<RestOptions>,
     takes: Takes::Messages,
     templates: &["url", "headers", "formData"],
     build,

@@ -18,7 +18,7 @@ pub(super) const SSE: SinkType = SinkType {
     name: "sse",
     docs: "Streams each message as a server-sent event to everybody who has a GET open on `path` of the process's HTTP server. \
            Whoever comes later, or falls more than 1024 messages or 4 MiB behind and is cut off, misses what was sent meanwhile.",
-    schema: || schemars::schema_for!(SseOptions),
+    schema: crate::options::schema_of::<SseOptions>,
     takes: Takes::Messages,
     templates: &[],
     build,

@@ -12,7 +12,7 @@ use crate::error::{ConfigError, ConnectorError};
 pub(super) const STDOUT: SinkType = SinkType {
     name: "stdout",
     docs: "Writes each message as a line to standard output.",
-    schema: || schemars::schema_for!(NoOptions),
+    schema: crate::options::schema_of::<NoOptions>,
     takes: Takes::Messages,
     templates: &[],
     build,

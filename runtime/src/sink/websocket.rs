@@ -25,7 +25,7 @@ pub(super) const WEBSOCKET: SinkType = SinkType {
     docs: "Sends each message to web sockets, as text if it is that. Without `addr`, to all clients that have come to `path` of the \
            process's HTTP server; whoever falls more than 1024 messages or 4 MiB behind is cut off, and what is written while \
            nobody is there is gone. With `addr`, to the one socket that the process opens, and opens again when it breaks.",
-    schema: || schemars::schema_for!(WebsocketSinkOptions),
+    schema: crate::options::schema_of::<WebsocketSinkOptions>,
     takes: Takes::Messages,
     templates: &[],
     build,

@@ -21,7 +21,7 @@ pub const TYPE: SourceType = SourceType {
            out and counted. Metadata: `id`, `deviceName`, `profileName`, `sourceName`, `origin`, `tags`, `correlationid`, `topic`, and \
            by the name of each reading its `id`, `origin`, `deviceName`, `profileName`, `valueType`, `mediaType`, `units`: \
            `meta(Temperature->origin)`. See [EdgeX Foundry](EDGEX.md).",
-    schema: || schemars::schema_for!(EdgexSourceOptions),
+    schema: crate::options::schema_of::<EdgexSourceOptions>,
     gives: Gives::Own(|options, args| {
         let options: EdgexSourceOptions = options.parse()?;
         Ok(decoder_of(args, options.message_type))

@@ -27,7 +27,7 @@ pub const TYPE: SourceType = SourceType {
     docs: "Answers of an HTTP server that is asked every `interval`; `DATASOURCE` is appended to `url`. The answer is in the stream's \
            `FORMAT`; 204, 404 and 410 mean that there is nothing. A request that fails is reported and tried again with growing \
            pauses. Without `interval`, the input ends after the first answer.",
-    schema: || schemars::schema_for!(HttpPullOptions),
+    schema: crate::options::schema_of::<HttpPullOptions>,
     gives: Gives::Payloads,
     build,
 };

@@ -25,7 +25,7 @@ pub const TYPE: SourceType = SourceType {
            variable in it. Several streams may be on one path: each gets the requests of its method. Options usually stand in \
            the profile file `httppush.yaml`. Metadata: `method`, `path`, `params` (the path's variables), `query`, `headers` \
            (those of `metaHeaders`), `remoteAddress`. What is answered when: [HTTP push](HTTPPUSH.md).",
-    schema: || schemars::schema_for!(HttpPushOptions),
+    schema: crate::options::schema_of::<HttpPushOptions>,
     gives: Gives::Payloads,
     build,
 };

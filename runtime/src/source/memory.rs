@@ -19,7 +19,7 @@ pub const TYPE: SourceType = SourceType {
     docs: "Rows that rules of this process write with the `memory` sink, by topic (`DATASOURCE`, with MQTT's wildcards). Rows are \
            not encoded, so `FORMAT` has no part in it. A full buffer holds the writers back. Rows written while nobody reads are \
            gone. Metadata: `topic`, `rowKind`.",
-    schema: || schemars::schema_for!(MemoryOptions),
+    schema: crate::options::schema_of::<MemoryOptions>,
     gives: Gives::Rows,
     build,
 };

@@ -23,7 +23,7 @@ pub const TYPE: SourceType = SourceType {
            `$share/group/filter` are the broker's. Streams with the same options share one connection, on which each gets every message \
            of its filters once. Messages of QoS 1 and 2 are acknowledged when the rules have taken them. The client reconnects and \
            subscribes again by itself. Metadata: `topic`, `qos`, `messageId`, and in version 5 `properties` (user properties).",
-    schema: || schemars::schema_for!(MqttSourceOptions),
+    schema: crate::options::schema_of::<MqttSourceOptions>,
     gives: Gives::Payloads,
     build,
 };

@@ -18,7 +18,7 @@ pub const TYPE: SourceType = SourceType {
     docs: "Messages of a NATS server. `DATASOURCE` is a subject, or several with commas between them; `*` stands for any word, `>` at \
            the end for any further ones. NATS keeps nothing for a client that is away. A slow rule holds the server back, which \
            keeps what it has room for and then cuts the connection; it is made anew. Metadata: `subject`, `reply`, `headers`.",
-    schema: || schemars::schema_for!(NatsSourceOptions),
+    schema: crate::options::schema_of::<NatsSourceOptions>,
     gives: Gives::Payloads,
     build,
 };

@@ -21,7 +21,7 @@ pub const TYPE: SourceType = SourceType {
            between them; `*`, `?` and `[...]` are Redis's wildcards. Redis keeps nothing for a client that is away. A slow rule \
            holds the server back, which keeps what it has room for and then cuts the connection; it is made anew. Metadata: \
            `channel`.",
-    schema: || schemars::schema_for!(RedisSubOptions),
+    schema: crate::options::schema_of::<RedisSubOptions>,
     gives: Gives::Payloads,
     build,
 };

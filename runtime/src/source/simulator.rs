@@ -23,7 +23,7 @@ pub const TYPE: SourceType = SourceType {
     name: "simulator",
     docs: "Made-up rows, one per `interval`: those of `data` in order, again and again with `loop`, or rows whose columns are \
            generated as `columns` says. Without `loop`, or after `limit` rows, the input ends. Needs no `DATASOURCE`.",
-    schema: || schemars::schema_for!(SimulatorOptions),
+    schema: crate::options::schema_of::<SimulatorOptions>,
     gives: Gives::Rows,
     build,
 };

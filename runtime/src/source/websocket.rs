@@ -25,7 +25,7 @@ pub const TYPE: SourceType = SourceType {
            HTTP server of the process, and what a `websocket` sink on the same path writes goes to them; a full rule holds them \
            back. With `addr`, the process opens one socket itself, and opens it again when it breaks. Metadata, of clients that \
            come: `method`, `path`, `params` (the path's variables), `query`, `remoteAddress`.",
-    schema: || schemars::schema_for!(WebsocketSourceOptions),
+    schema: crate::options::schema_of::<WebsocketSourceOptions>,
     gives: Gives::Payloads,
     build,
 };

@@ -32,7 +32,7 @@ pub(super) const SQL: LookupType = LookupType {
     name: "sql",
     docs: "Rows of a table in SQLite, PostgreSQL, MySQL or MariaDB. DATASOURCE is the table's name, which may be qualified \
            (`schema.table`); with the option `query` it is only a name.",
-    schema: || schemars::schema_for!(SqlLookupOptions),
+    schema: crate::options::schema_of::<SqlLookupOptions>,
     build,
     open: None,
 };

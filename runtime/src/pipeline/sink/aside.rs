@@ -168,7 +168,7 @@ pub(super) fn driver(letter: &DeadLetter, parts: SinkParts<'_>) -> Result<Box<Si
 const FILE: SinkType = SinkType {
     name: "file",
     docs: "",
-    schema: || schemars::schema_for!(FileOptions),
+    schema: crate::options::schema_of::<FileOptions>,
     takes: Takes::Messages,
     templates: &[],
     build: build_file,

@@ -117,7 +117,7 @@ pub(super) fn split(def: &SinkDef, sink_type: &SinkType) -> (Options, Options) {
         let properties = schema.get("properties").and_then(serde_json::Value::as_object);
         properties.map(|map| map.keys().cloned().collect()).unwrap_or_default()
     };
-    let mut common_names = names(schemars::schema_for!(SinkOptions));
+    let mut common_names = names(crate::options::schema_of::<SinkOptions>());
     common_names.push("tableDataField".to_owned());
     let own_names = names((sink_type.schema)());
     let holds = |names: &[String], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));

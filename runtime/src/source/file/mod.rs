@@ -29,7 +29,7 @@ pub const TYPE: SourceType = SourceType {
            through `FORMAT`; `csv` record by record. The input ends when all is read, unless `interval` has it read again (of a folder \
            only new and changed files) or `follow` waits for a single file to grow; a followed file may be rotated or cut short. \
            Files are read piece by piece, whatever their size, but for `json`. Metadata: `file`.",
-    schema: || schemars::schema_for!(FileOptions),
+    schema: crate::options::schema_of::<FileOptions>,
     gives: Gives::Payloads,
     build,
 };
