@@ -202,7 +202,8 @@ impl Session {
             if self.claim_until.is_none_or(|until| Instant::now() >= until) {
                 return Dispatched::Unwanted;
             }
-            self.unclaimed.push(Unclaimed { topic, qos, pkid });
+            // A copy: the message would keep the block alive that it was read into.
+            self.unclaimed.push(Unclaimed { topic: Bytes::copy_from_slice(&topic), qos, pkid });
             return Dispatched::Unclaimed;
         }
         let delivery = (publish.qos > 0).then(|| {
