@@ -190,11 +190,10 @@ impl Durable {
         if is_new {
             // Where it began is part of what it computes: a crash before the first checkpoint must not begin anew.
             self.has_changed = true;
-            let mut first = self.with_state(chain.save());
-            let (id, sealed) = (first.id, Arc::new(first.seal()));
-            let n_bytes = sealed.len();
-            self.insist("write its first checkpoint", move |store, rule| store.save(rule, id, &sealed)).await?;
-            metrics.checkpoints.done(self.parts.clock.now(), Duration::ZERO, n_bytes as u64);
+            let first = self.with_state(chain.save());
+            let saved =
+                self.insist("write its first checkpoint", move |store, rule| store.save(rule, first.clone())).await?;
+            metrics.checkpoints.done(self.parts.clock.now(), Duration::ZERO, saved);
         }
         for (place, resume) in self.at.inputs.iter().zip(&mut self.resumes) {
             if let Some(resume) = resume.take() {
@@ -373,7 +372,7 @@ impl Durable {
         self.next_checkpoint = started + self.parts.interval;
         self.has_changed = false;
         self.is_writing.store(true, Ordering::Release);
-        let mut checkpoint = self.with_state(chain.save());
+        let checkpoint = self.with_state(chain.save());
         let mut taken = Vec::new();
         for sink in sinks {
             let (barrier, receiver) = Barrier::new();
@@ -393,22 +392,21 @@ impl Durable {
             let outcome = if is_taken {
                 let (rule, inputs) = (rule.clone(), checkpoint.inputs.clone());
                 let saved = blocking(move || {
-                    let sealed = checkpoint.seal();
-                    store.save(&rule, checkpoint.id, &sealed)?;
+                    let saved = store.save(&rule, checkpoint)?;
                     for journal in journals {
                         let places = inputs.iter().filter(|place| place.journal == journal.name);
                         if let Some(offset) = places.map(|place| place.offset).min() {
                             journal.release(&rule, offset);
                         }
                     }
-                    Ok(sealed.len())
+                    Ok(saved)
                 });
                 saved.await.map_err(|error| error.to_string())
             } else {
                 Err("a sink has stopped before it had taken what came before".to_owned())
             };
             match &outcome {
-                Ok(n_bytes) => metrics.checkpoints.done(clock.now(), started.elapsed(), *n_bytes as u64),
+                Ok(saved) => metrics.checkpoints.done(clock.now(), started.elapsed(), *saved),
                 Err(error) => {
                     metrics.checkpoints.failed();
                     metrics.errors.report(format_args!("checkpoint: {error}"));

@@ -37,7 +37,7 @@ use crate::pipeline::status::{ApplyReport, EngineStatus, Refusal, RuleState, Rul
 use crate::registry::Registry;
 use crate::source::SourceContext;
 use crate::state::{StateStore, file_name};
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SteadyClock, SystemClock};
 
 /// What a rule that is replaced or removed has for writing what it still holds.
 const RETIRE_GRACE: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ impl Settings {
     pub fn new(registry: Registry) -> Self {
         Settings {
             registry,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SteadyClock::new(SystemClock)),
             buffer_bytes: Some(DEFAULT_BUFFER_BYTES),
             state_bytes: Some(DEFAULT_STATE_BYTES),
             time_zone: jiff::tz::TimeZone::UTC,

@@ -209,6 +209,11 @@ impl Samples {
             "Size of the newest checkpoint",
             each(|_, newest, _| newest.n_bytes),
         )?;
+        families.counter(
+            "sluice_checkpoint_bytes_written",
+            "Bytes written for checkpoints: of a large one only what has changed",
+            each(|_, _, all| all.bytes_written.get()),
+        )?;
         families.gauge(
             "sluice_checkpoint_duration_milliseconds",
             "From the newest checkpoint's barrier until it was written",

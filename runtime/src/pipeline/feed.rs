@@ -637,6 +637,8 @@ impl Hub {
     /// Keeps a journal from now on; waits until whoever wrote it before has let go.
     async fn record(&mut self, open: OpenJournal) -> Option<()> {
         let writer = self.obeying(open.writer.lock_owned()).await?;
+        // The clock may have been set back since then, also before this start.
+        self.clock.not_before(writer.stamp(Timestamp::MIN));
         let recorder = Recorder::new(writer);
         self.next = recorder.journal().end();
         self.recorder = Some(recorder);

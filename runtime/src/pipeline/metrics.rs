@@ -13,6 +13,7 @@ use sluice_sql::operators::Restored;
 
 use crate::connection::{Health, HealthChange};
 use crate::pipeline::memory::Memory;
+use crate::state::checkpoint::Saved;
 use crate::time::Clock;
 
 /// A count that only grows.
@@ -362,6 +363,8 @@ pub struct CheckpointMetrics {
     pub done: Counter,
     /// Not written.
     pub failed: Counter,
+    /// Bytes written for them.
+    pub bytes_written: Counter,
     newest: Mutex<NewestCheckpoint>,
 }
 
@@ -380,10 +383,11 @@ pub struct NewestCheckpoint {
 
 impl CheckpointMetrics {
     /// One was written.
-    pub fn done(&self, at: Timestamp, took: Duration, n_bytes: u64) {
+    pub fn done(&self, at: Timestamp, took: Duration, saved: Saved) {
         self.done.inc();
+        self.bytes_written.add(saved.n_written);
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        *newest = NewestCheckpoint { at: Some(at), took, n_bytes, restored: newest.restored.take() };
+        *newest = NewestCheckpoint { at: Some(at), took, n_bytes: saved.n_bytes, restored: newest.restored.take() };
     }
 
     /// None was needed: nothing has happened since the last one.

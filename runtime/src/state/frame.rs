@@ -77,7 +77,8 @@ pub fn open(kind: Kind, bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
     if checksum(content) != expected { Err(FrameError::Damaged) } else { Ok((content, rest)) }
 }
 
-fn checksum(content: &[u8]) -> u32 {
+/// What tells damaged content.
+pub fn checksum(content: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     // An empty frame must differ from a row of zeros.
     hasher.update(b"sluice");
