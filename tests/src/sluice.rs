@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cluster::{Network, Way};
 use crate::services::free_port;
 use crate::wait;
 
@@ -17,7 +18,21 @@ pub struct Sluice {
     http: u16,
     stdout: Lines,
     stderr: Lines,
+    /// To its server, if it is in another network.
+    _way: Option<Way>,
 }
+
+/// Where it runs, if not simply here.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The network that it is in.
+    pub network: Option<Network>,
+    /// Variables of its environment, besides this process's.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+/// Of its server, in a network where all ports are free.
+const HTTP_PORT: u16 = 9000;
 
 #[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
@@ -70,14 +85,30 @@ impl Sluice {
     /// # Errors
     /// When the command can't be started.
     pub fn run(files: &Path, args: &[&str]) -> Result<Self> {
+        Self::run_at(&Place::default(), files, args)
+    }
+
+    /// [`run`](Self::run) at another place.
+    ///
+    /// # Errors
+    /// When the command can't be started.
+    pub fn run_at(place: &Place, files: &Path, args: &[&str]) -> Result<Self> {
         // The pages of its server are asked for with a client that wants a TLS provider; another test may have been first.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let http = free_port();
-        let mut child = Command::new(binary()?)
+        let (mut command, port, way) = match &place.network {
+            None => (Command::new(binary()?), free_port(), None),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.file().display())).arg("--").arg(binary()?);
+                (command, HTTP_PORT, Some(network.forward(([127, 0, 0, 1], HTTP_PORT).into())?))
+            }
+        };
+        let mut child = command
             .args(["run", "-f"])
             .arg(files)
-            .args(["--http", &format!("127.0.0.1:{http}")])
+            .args(["--http", &format!("127.0.0.1:{port}")])
             .args(args)
+            .envs(place.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -85,7 +116,8 @@ impl Sluice {
         let (stdout, stderr) = (Lines::default(), Lines::default());
         stdout.collect(child.stdout.take().context("stdout is piped")?);
         stderr.collect(child.stderr.take().context("stderr is piped")?);
-        Ok(Sluice { child, http, stdout, stderr })
+        let http = way.as_ref().map_or(port, |way| way.listens.port());
+        Ok(Sluice { child, http, stdout, stderr, _way: way })
     }
 
     /// Runs it and waits until it says that it is ready: all sources and sinks are connected.

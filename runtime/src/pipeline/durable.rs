@@ -183,6 +183,8 @@ impl Durable {
                 };
             }
         }
+        // The clock may have been set back since then.
+        self.parts.clock.not_before(self.at.time);
         self.at.fingerprint = fingerprint;
         ctx.rule_start = self.at.rule_start;
         let random = Arc::clone(&self.random);

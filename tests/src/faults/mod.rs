@@ -8,10 +8,10 @@
 //! | `site` | qos 1 | MQTT, Redis | MQTT | every number arrived, joined |
 //! | `place` | qos 1 | MQTT, PostgreSQL | MQTT | every number arrived, joined |
 
-mod proxy;
+mod surroundings;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,8 +21,8 @@ use sqlx::{Connection as _, Executor as _};
 
 use crate::mqtt::MqttClient;
 use crate::services::{InfluxDb2, Mosquitto, Postgres, Redis, unique};
-use crate::sluice::Sluice;
-use proxy::Proxy;
+use crate::sluice::{Place, Sluice};
+use surroundings::{OwnClock, OwnNetwork, Volume};
 
 /// Keys of the rows.
 const N_KEYS: u64 = 7;
@@ -59,15 +59,17 @@ pub enum Fault {
     Postgres,
     /// InfluxDB is gone for a while.
     SinkOutage,
-    /// Nothing passes between the runtime and the broker for a while.
+    /// Nothing passes between the runtime and all servers for a while.
     Partition,
     /// A rule is edited while it runs.
     Edit,
     /// The state volume is full for a while.
     DiskFull,
+    /// The wall clock is set, forward or back.
+    ClockStep,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Kill,
     Fault::Terminate,
     Fault::Broker,
@@ -77,7 +79,11 @@ const FAULTS: [Fault; 9] = [
     Fault::Partition,
     Fault::Edit,
     Fault::DiskFull,
+    Fault::ClockStep,
 ];
+
+/// Seconds by which the clock is wrong at most.
+const MAX_CLOCK_STEP_S: i64 = 3600;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +99,11 @@ pub struct Outcome {
     /// Keys whose count or sum over all windows is wrong.
     pub wrong_keys: Vec<String>,
     /// Faults that this machine does not allow.
-    pub left_out: Vec<&'static str>,
+    pub left_out: Vec<String>,
+    /// If it is not good: what the runtime says of its rules in the end.
+    pub rules: String,
+    /// If it is not good: what its last life has logged.
+    pub log: Vec<String>,
 }
 
 impl std::fmt::Display for Outcome {
@@ -103,7 +113,11 @@ impl std::fmt::Display for Outcome {
         writeln!(f, "lost {:?}", self.lost)?;
         writeln!(f, "copies {:?}", self.copies)?;
         writeln!(f, "keys with a wrong count or sum {:?}", self.wrong_keys)?;
-        write!(f, "left out {:?}", self.left_out)
+        write!(f, "left out {:?}", self.left_out)?;
+        if !self.is_good() {
+            write!(f, "\n{}\n{}", self.rules, self.log.join("\n"))?;
+        }
+        Ok(())
     }
 }
 
@@ -114,52 +128,11 @@ impl Outcome {
     }
 }
 
-/// A small volume of its own for the state, so that it can be filled.
-struct Volume {
-    dir: PathBuf,
-    is_mounted: bool,
-}
-
-impl Volume {
-    fn new(dir: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&dir)?;
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
-            .arg(&dir)
-            .stderr(std::process::Stdio::null())
-            .status();
-        Ok(Volume { is_mounted: mount.is_ok_and(|status| status.success()), dir })
-    }
-
-    /// Fills it up, or makes room again.
-    fn fill(&self, is_full: bool) -> Result<()> {
-        let ballast = self.dir.join("ballast");
-        if !is_full {
-            std::fs::remove_file(ballast).ok();
-            return Ok(());
-        }
-        let mut file = std::fs::File::create(ballast)?;
-        let block = vec![1; 64 << 10];
-        // Until there is no room for more.
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        Ok(())
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        if self.is_mounted {
-            std::process::Command::new("umount").arg("-l").arg(&self.dir).status().ok();
-        }
-    }
-}
-
 struct Servers {
     broker: Mosquitto,
     redis: Redis,
     postgres: Postgres,
     influx: InfluxDb2,
-    proxy: Proxy,
 }
 
 /// Runs the harness.
@@ -170,24 +143,33 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     let folder = tempfile::tempdir()?;
     let rules = folder.path().join("rules");
     std::fs::create_dir(&rules)?;
-    let volume = Volume::new(folder.path().join("state"))?;
     let mut servers = start().await?;
+    let mut outcome = Outcome::default();
+    // A fault that can't be had here is left out, and that is said.
+    let mut left_out = Vec::new();
+    let mut had = |what: &str, error: &anyhow::Error| left_out.push(format!("{what}: {error:#}"));
+    let state_dir = folder.path().join("state");
+    let volume = Volume::mount(state_dir.clone()).inspect_err(|error| had("full disks", error)).ok();
+    let clock = OwnClock::new(folder.path().join("clock")).inspect_err(|error| had("clock steps", error)).ok();
+    let network = OwnNetwork::with(servers.ports()).inspect_err(|error| had("partitions", error)).ok();
+    outcome.left_out = left_out;
+    let place = Place {
+        network: network.as_ref().map(|own| own.network().clone()),
+        variables: clock.iter().flat_map(OwnClock::variables).collect(),
+    };
+
     let prefix = unique("faults");
     write_rules(&rules, &servers, &prefix, 0)?;
-    let state_dir = volume.dir.display().to_string();
+    let state_dir = state_dir.display().to_string();
     let args = ["--watch", "--state-dir", &state_dir, "--grace", "10s", "--log-level", "warn"];
-    let mut sluice = Sluice::run_ready(&rules, &args).await?;
+    let mut sluice = Sluice::run_at(&place, &rules, &args)?;
+    sluice.ready().await;
 
     let collector = MqttClient::connect(servers.broker.port());
     for rule in ["filter", "site", "place"] {
         collector.subscribe(&format!("{prefix}/{rule}")).await?;
     }
     let publisher = MqttClient::connect(servers.broker.port());
-    let mut outcome = Outcome::default();
-    if !volume.is_mounted {
-        outcome.left_out.push("disk full: no file system can be mounted here");
-    }
-    outcome.left_out.push("clock steps: the clock is shared with the machine");
 
     let mut random = StdRng::seed_from_u64(plan.seed);
     let (start, mut n_edits) = (Instant::now(), 0);
@@ -207,19 +189,25 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         }
         let fault = FAULTS[random.random_range(0..FAULTS.len())];
         let outage = plan.outage.mul_f64(random.random_range(0.1..=1.0));
-        if fault == Fault::DiskFull && !volume.is_mounted {
+        let is_possible = match fault {
+            Fault::DiskFull => volume.is_some(),
+            Fault::Partition => network.is_some(),
+            Fault::ClockStep => clock.is_some(),
+            _ => true,
+        };
+        if !is_possible {
             continue;
         }
         *outcome.faults.entry(fault).or_default() += 1;
         match fault {
             Fault::Kill => {
                 sluice.kill();
-                sluice = Sluice::run(&rules, &args)?;
+                sluice = Sluice::run_at(&place, &rules, &args)?;
             }
             Fault::Terminate => {
                 sluice.terminate()?;
                 sluice.ended().await;
-                sluice = Sluice::run(&rules, &args)?;
+                sluice = Sluice::run_at(&place, &rules, &args)?;
             }
             Fault::Broker => {
                 // What the publisher would send again would rightly count twice.
@@ -244,18 +232,24 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
                 servers.influx.restart().await?;
             }
             Fault::Partition => {
-                servers.proxy.cut(true);
+                let Some(network) = &network else { continue };
+                network.cut(true)?;
                 tokio::time::sleep(outage / 4).await;
-                servers.proxy.cut(false);
+                network.cut(false)?;
             }
             Fault::Edit => {
                 n_edits += 1;
                 write_rules(&rules, &servers, &prefix, n_edits)?;
             }
             Fault::DiskFull => {
+                let Some(volume) = &volume else { continue };
                 volume.fill(true)?;
                 tokio::time::sleep(outage / 4).await;
                 volume.fill(false)?;
+            }
+            Fault::ClockStep => {
+                let Some(clock) = &clock else { continue };
+                clock.set(random.random_range(-MAX_CLOCK_STEP_S..=MAX_CLOCK_STEP_S))?;
             }
         }
         next_fault = Instant::now() + plan.pause.mul_f64(random.random_range(0.3..=1.7));
@@ -263,15 +257,23 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     publisher.acknowledged().await;
     sluice.ready().await;
     account(&mut outcome, &servers, &collector).await?;
+    if !outcome.is_good() {
+        outcome.rules = sluice.get("/rules").await?;
+        outcome.log = sluice.stderr();
+    }
     sluice.terminate()?;
     sluice.ended().await;
-    servers.proxy.stop().await;
     Ok(outcome)
+}
+
+impl Servers {
+    fn ports(&self) -> [u16; 4] {
+        [self.broker.port(), self.redis.port(), self.postgres.port(), self.influx.port()]
+    }
 }
 
 async fn start() -> Result<Servers> {
     let broker = Mosquitto::start().await?;
-    let proxy = Proxy::start(broker.port()).await?;
     let redis = Redis::start().await?;
     fill_redis(&redis)?;
     let postgres = Postgres::start().await?;
@@ -284,7 +286,7 @@ async fn start() -> Result<Servers> {
     }
     connection.close().await?;
     let influx = InfluxDb2::start().await?;
-    Ok(Servers { broker, redis, postgres, influx, proxy })
+    Ok(Servers { broker, redis, postgres, influx })
 }
 
 fn fill_redis(redis: &Redis) -> Result<()> {
@@ -295,7 +297,7 @@ fn fill_redis(redis: &Redis) -> Result<()> {
 }
 
 fn write_rules(dir: &Path, servers: &Servers, prefix: &str, n_edits: u32) -> Result<()> {
-    let server = format!("tcp://127.0.0.1:{}", servers.proxy.port);
+    let server = servers.broker.url();
     let (redis, postgres, influx) = (servers.redis.addr(), servers.postgres.url(), servers.influx.url());
     let (org, bucket, token) = (InfluxDb2::ORG, InfluxDb2::BUCKET, InfluxDb2::TOKEN);
     let mqtt =
@@ -442,9 +444,10 @@ async fn wrong_keys(influx: &InfluxDb2, n_rows: u64) -> Result<Vec<String>> {
         let numbers = (0..n_rows).filter(|n| n % N_KEYS == k);
         let expected = (numbers.clone().count() as i64, numbers.sum::<u64>() as i64);
         let sum = async |field: &str| -> Result<i64> {
+            // By a clock that was set forward, windows end in the future.
             let flux = format!(
-                "from(bucket: \"{}\") |> range(start: 0) |> filter(fn: (r) => r._measurement == \"window\" and r.k == \"{k}\" \
-                 and r._field == \"{field}\") |> sum()",
+                "from(bucket: \"{}\") |> range(start: 0, stop: 2100-01-01T00:00:00Z) \
+                 |> filter(fn: (r) => r._measurement == \"window\" and r.k == \"{k}\" and r._field == \"{field}\") |> sum()",
                 InfluxDb2::BUCKET
             );
             Ok(cell(&influx.query(&flux).await?, "_value").and_then(|text| text.parse().ok()).unwrap_or(0))

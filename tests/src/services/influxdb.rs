@@ -82,6 +82,11 @@ impl InfluxDb2 {
         Ok(influx)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// `http://127.0.0.1:PORT`, or `https://` with TLS.
     pub fn url(&self) -> String {
         url(&self.server, self.tls.as_ref())

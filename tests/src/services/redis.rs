@@ -99,6 +99,11 @@ impl Redis {
         format!("{}://{}", if self.options.tls { "rediss" } else { "redis" }, self.addr())
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// Runs one command with `redis-cli`.
     ///
     /// # Errors
