@@ -61,10 +61,11 @@ pub fn latency(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Packets as they go over the wire.
-pub fn publish(topic: &str, body: &[u8], out: &mut Vec<u8>) {
-    let mut len = 2 + topic.len() + body.len();
-    out.push(0x30);
+/// A message as it goes over the wire; with a number at QoS 1, without at QoS 0.
+pub fn publish(topic: &str, pkid: Option<u16>, body: &[u8], out: &mut Vec<u8>) {
+    let pkid = pkid.map(u16::to_be_bytes);
+    let mut len = 2 + topic.len() + pkid.map_or(0, |pkid| pkid.len()) + body.len();
+    out.push(if pkid.is_some() { 0x32 } else { 0x30 });
     loop {
         let low = (len & 0x7f) as u8;
         len >>= 7;
@@ -75,13 +76,14 @@ pub fn publish(topic: &str, body: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
     out.extend_from_slice(topic.as_bytes());
+    out.extend(pkid.into_iter().flatten());
     out.extend_from_slice(body);
 }
 
 fn flood(n_messages: usize) -> Vec<u8> {
     let mut packets = Vec::new();
     for body in payloads(Size::P100, 10_000).iter().cycle().take(n_messages) {
-        publish(TOPIC, body, &mut packets);
+        publish(TOPIC, None, body, &mut packets);
     }
     packets
 }
@@ -185,7 +187,7 @@ async fn subscribed(port: u16, n_rows: &AtomicUsize) -> Result<()> {
     let mut socket = connect(port, "probe")?;
     let mut packet = Vec::new();
     let body = br#"{"deviceId":"d-000","ts":0,"temperature":23.5,"humidity":50.5,"status":"ok"}"#;
-    publish(TOPIC, body, &mut packet);
+    publish(TOPIC, None, body, &mut packet);
     while n_rows.load(Ordering::Acquire) == 0 {
         socket.write_all(&packet)?;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -252,7 +254,7 @@ fn trickle(port: u16, start: Instant, stop: &Arc<AtomicBool>) -> std::thread::Jo
             let body = format!(
                 r#"{{"deviceId":"d-001","ts":{sent},"temperature":21.5,"humidity":55.2,"status":"ok","seq":{n}}}"#
             );
-            publish(TOPIC, body.as_bytes(), &mut packet);
+            publish(TOPIC, None, body.as_bytes(), &mut packet);
             socket.write_all(&packet)?;
         }
         std::thread::sleep(QUIET);

@@ -13,6 +13,7 @@ mod pictures;
 mod push;
 mod replay;
 mod rules;
+mod safe;
 mod soak;
 mod windows;
 
@@ -50,6 +51,8 @@ enum What {
     W7,
     /// W1 behind Mosquitto, beside a raw reader; and the latency at 1,000 messages per second.
     Mqtt,
+    /// What it costs to lose nothing: checkpoints on W4, and the journal on W1 behind Mosquitto at QoS 1.
+    Safe,
     /// Camera pictures prepared and classified by a small model, with the memory that it takes. Not part of `all`.
     Pictures,
     /// Memory, size and start of the command with one idle MQTT rule.
@@ -94,6 +97,10 @@ fn main() -> Result<()> {
     if is_all || matches!(what, What::Mqtt) {
         broker::throughput(rounds, messages.unwrap_or(300_000))?;
         broker::latency(rounds)?;
+    }
+    if is_all || matches!(what, What::Safe) {
+        safe::checkpoints(rounds, messages.unwrap_or(1_000_000))?;
+        safe::journal(rounds, messages.unwrap_or(100_000))?;
     }
     if is_all || matches!(what, What::Idle) {
         idle::idle(rounds)?;

@@ -102,7 +102,8 @@ struct ProbeSink(Option<Probe>);
 
 #[async_trait]
 impl Sink for ProbeSink {
-    async fn connect(&mut self, _ctx: &ConnectorContext) -> Result<(), ConnectorError> {
+    async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
+        ctx.health.up();
         self.0 = PROBE.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(())
     }

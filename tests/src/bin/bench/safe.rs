@@ -14,7 +14,7 @@ use sluice::state::{StateStore, SyncPolicy};
 use sluice::{Definitions, Registry};
 use sluice_tests::services::{Mosquitto, MosquittoOptions};
 
-use crate::broker::connect;
+use crate::broker::{connect, publish};
 use crate::measure::{W1, apply, median, rule, s1_fields, stream, verdict};
 use crate::payload::{Size, payloads};
 use crate::replay::{PROBE_SINK, REPLAY, prepare, set_probe};
@@ -71,7 +71,8 @@ pub fn journal(rounds: usize, n_messages: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // Under version 5 the client says how many messages may be on their way, not the broker.
     for (version, window) in [("3.1.1", 20), ("3.1.1", 1000), ("5", 20)] {
-        let extra = format!("max_inflight_messages {window}\n");
+        // A broker that saves each message is slower than anything that is measured here.
+        let extra = format!("persistence false\nautosave_on_changes false\nmax_inflight_messages {window}\n");
         let broker = runtime.block_on(Mosquitto::start_with(MosquittoOptions { extra, ..Default::default() }))?;
         let (mut plain, mut journaled) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
@@ -95,13 +96,7 @@ fn blast(port: u16, n_messages: usize) -> std::thread::JoinHandle<Result<()>> {
         let mut socket = connect(port, "safe-blast")?;
         let mut packets = Vec::new();
         for (n, body) in payloads(Size::P100, 10_000).iter().cycle().take(n_messages).enumerate() {
-            let pkid = (n % 60_000 + 1) as u16;
-            let len = 2 + TOPIC.len() + 2 + body.len();
-            packets.extend_from_slice(&[0x32, (len & 0x7f) as u8 | 0x80, (len >> 7) as u8]);
-            packets.extend_from_slice(&(TOPIC.len() as u16).to_be_bytes());
-            packets.extend_from_slice(TOPIC.as_bytes());
-            packets.extend_from_slice(&pkid.to_be_bytes());
-            packets.extend_from_slice(body);
+            publish(TOPIC, Some((n % 60_000 + 1) as u16), body, &mut packets);
         }
         let mut reader = socket.try_clone()?;
         let acks = std::thread::spawn(move || {
@@ -142,7 +137,7 @@ async fn through(broker: &Mosquitto, version: &str, qos: u8, n_messages: usize) 
     let n_in = || engine.samples().streams.iter().map(|stream| stream.messages_in.get()).sum::<u64>() as usize;
     let blaster = blast(broker.port(), n_messages);
     let (mut first, mut last, mut n_received) = (None, Instant::now(), 0);
-    while n_received < n_messages && (first.is_none() || last.elapsed() < Duration::from_secs(3)) {
+    while n_received < n_messages && last.elapsed() < Duration::from_secs(10) {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let now = n_in();
         if now > n_received {
@@ -154,7 +149,7 @@ async fn through(broker: &Mosquitto, version: &str, qos: u8, n_messages: usize) 
     if qos > 0 {
         let median = engine.samples().streams.iter().filter_map(|stream| stream.ack_time.quantile(0.5)).max();
         let median_ms = median.unwrap_or_default().as_secs_f64() * 1000.0;
-        verdict("median from arrival to acknowledgement, ms, rounded up", median_ms, median_ms <= 25.0, "at most 20");
+        verdict("median from arrival to acknowledgement, ms, rounded up", median_ms, median_ms <= 20.0, "at most 20");
     }
     tokio::task::spawn_blocking(move || blaster.join())
         .await?

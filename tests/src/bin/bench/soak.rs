@@ -155,7 +155,7 @@ fn publisher(
             let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
             packets.clear();
             for body in bodies.by_ref().take(usize::try_from(due - n)?) {
-                publish("bench/s1", body, &mut packets);
+                publish("bench/s1", None, body, &mut packets);
             }
             socket.write_all(&packets)?;
             n = due;
