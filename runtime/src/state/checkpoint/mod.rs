@@ -200,9 +200,13 @@ impl Checkpoints {
         let files = files_in(&dir)?;
         let kept = files.get(..KEPT).unwrap_or(&files);
         for old in files.get(KEPT..).unwrap_or_default() {
-            if !kept.iter().any(|file| file.base == Some(old.id)) {
-                delete(&dir.join(old.to_string()))?;
+            if kept.iter().any(|file| file.base == Some(old.id)) {
+                continue;
             }
+            if bases.get(rule).is_some_and(|base| base.id == old.id) {
+                bases.remove(rule);
+            }
+            delete(&dir.join(old.to_string()))?;
         }
         Ok(Saved { n_bytes: content.len() as u64, n_written: sealed.len() as u64 })
     }
@@ -214,16 +218,12 @@ impl Checkpoints {
     pub fn latest(&self, rule: &str) -> Result<Option<Checkpoint>, StateError> {
         let dir = self.folder(rule);
         for file in files_in(&dir)? {
-            match content(&dir, file).and_then(|bytes| Ok(bytes.map(Checkpoint::from_bytes).transpose()?)) {
+            match checkpoint_in(&dir, file) {
                 Ok(None) => {}
-                Ok(found) => return Ok(found),
-                Err(Unusable::Volume(error)) => return Err(error),
-                Err(Unusable::Frame(source @ FrameError::Version(_))) => {
-                    return Err(StateError::Frame { path: dir.join(file.to_string()), source });
+                Err(StateError::Frame { source, .. }) if !matches!(source, FrameError::Version(_)) => {
+                    tracing::error!(rule, "a checkpoint can't be used, an older one is tried: {source}");
                 }
-                Err(Unusable::Frame(error)) => {
-                    tracing::error!(rule, "a checkpoint can't be used, an older one is tried: {error}");
-                }
+                found => return found,
             }
         }
         Ok(None)
@@ -252,7 +252,8 @@ impl Checkpoints {
     /// # Errors
     /// The volume.
     pub fn remove(&self, rule: &str) -> Result<(), StateError> {
-        self.bases().remove(rule);
+        let mut bases = self.bases();
+        bases.remove(rule);
         let dir = self.folder(rule);
         // Those that build on others first.
         files_in(&dir)?.iter().try_for_each(|file| delete(&dir.join(file.to_string())))
@@ -295,36 +296,31 @@ impl Checkpoints {
     }
 }
 
-/// Why a checkpoint can't be read.
-enum Unusable {
-    Volume(StateError),
-    Frame(FrameError),
+/// The checkpoint in a file, put together if it builds on another one; `None` if it has gone.
+fn checkpoint_in(dir: &Path, file: FileId) -> Result<Option<Checkpoint>, StateError> {
+    let path = dir.join(file.to_string());
+    let Some(sealed) = read(&path)? else { return Ok(None) };
+    let base = match file.base {
+        None => None,
+        Some(id) => Some(read(&dir.join(FileId { id, base: None }.to_string()))?.unwrap_or_default()),
+    };
+    let opened = match &base {
+        None => frame::open(KIND, &sealed).map(|(content, _)| content.to_vec()),
+        Some(base) => put_together(base, &sealed),
+    };
+    let checkpoint = opened.and_then(Checkpoint::from_bytes);
+    checkpoint.map(Some).map_err(|source| StateError::Frame { path, source })
 }
 
-impl From<StateError> for Unusable {
-    fn from(error: StateError) -> Self {
-        Unusable::Volume(error)
-    }
-}
-
-impl From<FrameError> for Unusable {
-    fn from(error: FrameError) -> Self {
-        Unusable::Frame(error)
-    }
-}
-
-/// A checkpoint's bytes, put together if it builds on another one; `None` if it has gone.
-fn content(dir: &Path, file: FileId) -> Result<Option<Vec<u8>>, Unusable> {
-    let Some(sealed) = read(&dir.join(file.to_string()))? else { return Ok(None) };
-    let Some(base) = file.base else { return Ok(Some(frame::open(KIND, &sealed)?.0.to_vec())) };
-    let (delta, _) = frame::open(DELTA, &sealed)?;
-    let base = read(&dir.join(FileId { id: base, base: None }.to_string()))?.ok_or(FrameError::Short)?;
-    let (base, _) = frame::open(KIND, &base)?;
+/// The content of a checkpoint that builds on another one; both as they are in their files.
+fn put_together(base: &[u8], sealed: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let (base, _) = frame::open(KIND, base)?;
+    let (delta, _) = frame::open(DELTA, sealed)?;
     let (checksum, delta) = delta.split_first_chunk().ok_or(FrameError::Short)?;
     if u32::from_le_bytes(*checksum) != frame::checksum(base) {
-        return Err(FrameError::Damaged.into());
+        return Err(FrameError::Damaged);
     }
-    Ok(Some(delta::apply(base, delta).ok_or(FrameError::Damaged)?))
+    delta::apply(base, delta).ok_or(FrameError::Damaged)
 }
 
 fn epoch_of(bytes: &[u8]) -> Result<u64, FrameError> {

@@ -94,6 +94,22 @@ fn of_a_large_one_only_what_has_changed_is_written() {
 }
 
 #[test]
+fn nothing_builds_on_what_has_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.save("a", large(1, 0..20_000)).unwrap();
+    store.save("a", checkpoint(2)).unwrap();
+    store.save("a", checkpoint(3)).unwrap();
+    assert_eq!(names(&store, "a"), ["3", "2"]);
+    store.save("a", large(4, 0..20_000)).unwrap();
+    assert_eq!(store.latest("a").unwrap(), Some(large(4, 0..20_000)));
+    // A rule that has gone and comes back begins to count anew.
+    store.remove("a").unwrap();
+    store.save("a", large(4, 0..20_001)).unwrap();
+    assert_eq!(store.latest("a").unwrap(), Some(large(4, 0..20_001)));
+}
+
+#[test]
 fn many_do_not_build_on_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
