@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{Config, Event, watcher};
 use serde_json::Value;
 use sluice::manifest::Kind;
@@ -20,6 +22,29 @@ use crate::planning::{APPLIED, BUNDLE_ANNOTATION, MANAGED_BY, MANAGER, RUNTIME_L
 
 /// Objects of a list that come in one answer: bounds what is in memory at once.
 const PAGE: u32 = 100;
+
+/// The first pause of a watch that has broken, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(5));
+
+/// Growing pauses of a watch that breaks again and again. They begin anew with what comes through. The library's own ones grow to
+/// half a minute and begin anew after two quiet minutes: a control plane in trouble several times in a row would not be heard for
+/// as long.
+struct Pauses(Duration);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let longer = (self.0 * 2).min(PAUSES.1);
+        Some(std::mem::replace(&mut self.0, longer))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = PAUSES.0;
+    }
+}
 
 /// What is watched.
 #[derive(Clone, Debug)]
@@ -70,7 +95,7 @@ async fn follow<T: PartialEq>(
         Some(namespace) => cluster.api(resource, namespace),
         None => Api::all_with(cluster.client.clone(), resource),
     };
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
+    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(Pauses(PAUSES.0)));
     let mut listed = HashSet::new();
     let mut is_complete = false;
     let kind = resource.plural.as_str();

@@ -72,11 +72,28 @@ struct Watch {
 }
 
 impl Watch {
+    /// What the runtime says. It may not answer while a new bundle is being put in place.
+    async fn report(&self, site: &Site) -> Option<EngineReport> {
+        let start = Instant::now();
+        loop {
+            let report = site.node.report(site.cluster, POD).await;
+            if report.is_some() || self.is_stale() || start.elapsed() > Duration::from_secs(5) {
+                return report;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// It may still be said of a runtime that was killed that it runs.
+    fn is_stale(&self) -> bool {
+        self.killed.is_some_and(|at| at.elapsed() < STALE)
+    }
+
     async fn look(&mut self, site: &Site, story: &[Step]) -> Vec<(Value, String)> {
         let found = self.rules.list(&ListParams::default()).await.unwrap().items;
         let objects: Vec<Value> = found.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
         let verdicts = kstatus(&objects).unwrap();
-        let report = site.node.report(site.cluster, POD).await;
+        let report = self.report(site).await;
         for (object, _) in objects.iter().zip(&verdicts).filter(|(_, verdict)| verdict.status == "Current") {
             let (uid, generation) =
                 (object["metadata"]["uid"].as_str().unwrap(), object["metadata"]["generation"].as_i64().unwrap());
@@ -85,9 +102,8 @@ impl Watch {
                 continue;
             }
             let is_known = self.ran.contains(&(uid.to_owned(), generation));
-            let is_stale = self.killed.is_some_and(|at| at.elapsed() < STALE);
             assert!(
-                is_known || is_stale,
+                is_known || self.is_stale(),
                 "Current, but it does not run\n{object:#}\n{report:#?}\nafter {story:?}\n{}",
                 site.operator.log()
             );
