@@ -93,7 +93,7 @@ impl Checkpoint {
         self.state.state(io);
     }
 
-    fn to_bytes(&mut self) -> Vec<u8> {
+    fn bytes(&mut self) -> Vec<u8> {
         let mut io = StateIo::writer();
         self.state(&mut io);
         io.into_bytes()
@@ -175,7 +175,7 @@ impl Checkpoints {
     /// # Errors
     /// The volume; then the one before it is still there.
     pub fn save(&self, rule: &str, mut checkpoint: Checkpoint) -> Result<Saved, StateError> {
-        let content = checkpoint.to_bytes();
+        let content = checkpoint.bytes();
         let mut bases = self.bases();
         let dir = self.made(rule)?;
         let mut sealed = Vec::new();
