@@ -1,7 +1,7 @@
 //! Checkpoints: what a rule needs to go on as if it had never stopped.
 //!
 //! A file each. Of a large one that has much in common with the last one that was written whole, only the rest is written
-//! ([`delta`]): long windows change little from one checkpoint to the next, and flash wears.
+//! (`delta`): long windows change little from one checkpoint to the next, and flash wears.
 
 mod delta;
 
