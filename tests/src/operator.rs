@@ -227,19 +227,31 @@ async fn look(
         if pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        let taken = known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
-        let mut running = match taken {
-            Some(running) => running,
+        let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = lock().get(&uid).map(|running| (running.folder.clone(), running.versions.clone()));
+        let (folder, mut versions) = match now {
+            Some(now) => now,
             None => {
                 let server = Server::new("sluice")?;
                 let folder = server.folder.path().join("bundle");
                 std::fs::create_dir_all(&folder)?;
-                Running { name: name.clone(), address: address(), server, folder, versions: Vec::new() }
+                let new = Running { name: name.clone(), address: address(), server, folder, versions: Vec::new() };
+                let folder = new.folder.clone();
+                lock().insert(uid.clone(), new);
+                (folder, Vec::new())
             }
         };
-        let keeps = is_frozen.load(Ordering::Relaxed) && !running.versions.is_empty();
-        let has_bundle = keeps || mount(client, namespace, pod, &mut running).await?;
-        if has_bundle && !is_alive(&running.server) {
+        let keeps = is_frozen.load(Ordering::Relaxed) && !versions.is_empty();
+        let has_bundle = keeps || mount(client, namespace, pod, &folder, &mut versions).await?;
+        // Whoever asks for a pod meanwhile finds it, but while it is started.
+        let stopped = {
+            let mut known = lock();
+            let Some(running) = known.get_mut(&uid) else { continue };
+            running.versions = versions;
+            let is_stopped = has_bundle && !is_alive(&running.server);
+            if is_stopped { known.remove(&uid) } else { None }
+        };
+        if let Some(mut running) = stopped {
             let mut argv = cluster.prefix();
             let folder = running.folder.display().to_string();
             let http = format!("{}:{PORT}", running.address);
@@ -256,8 +268,8 @@ async fn look(
                 "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": now }],
             } });
             pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+            lock().insert(uid, running);
         }
-        known.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, running);
     }
     Ok(())
 }
@@ -281,7 +293,13 @@ fn address() -> Ipv4Addr {
 
 /// Puts the Secrets of the pod's bundle volume into its folder, all at once, as a kubelet does. False while a required one is not
 /// there.
-async fn mount(client: &kube::Client, namespace: &str, pod: &Pod, running: &mut Running) -> Result<bool> {
+async fn mount(
+    client: &kube::Client,
+    namespace: &str,
+    pod: &Pod,
+    folder: &Path,
+    mounted: &mut Vec<Option<String>>,
+) -> Result<bool> {
     let spec: Value = serde_json::to_value(&pod.spec)?;
     let volumes = spec["volumes"].as_array().cloned().unwrap_or_default();
     let bundle = volumes.iter().find(|volume| volume["name"] == "bundle").context("the pod has a bundle")?;
@@ -309,26 +327,26 @@ async fn mount(client: &kube::Client, namespace: &str, pod: &Pod, running: &mut 
             }
         }
     }
-    if versions == running.versions {
+    if versions == *mounted {
         return Ok(true);
     }
     // A folder beside it that takes its place by a link, like a kubelet's `..data`.
-    let data = running.folder.join(format!("..{}", versions.iter().flatten().cloned().collect::<Vec<_>>().join("-")));
+    let data = folder.join(format!("..{}", versions.iter().flatten().cloned().collect::<Vec<_>>().join("-")));
     std::fs::create_dir_all(&data)?;
     for (path, value) in &files {
         std::fs::write(data.join(path), value)?;
     }
-    let (link, next) = (running.folder.join("..data"), running.folder.join("..data_tmp"));
+    let (link, next) = (folder.join("..data"), folder.join("..data_tmp"));
     std::fs::remove_file(&next).ok();
     std::os::unix::fs::symlink(&data, &next)?;
     std::fs::rename(&next, &link)?;
     for (path, _) in &files {
-        let file = running.folder.join(path);
+        let file = folder.join(path);
         if !file.is_symlink() {
             std::os::unix::fs::symlink(Path::new("..data").join(path), file)?;
         }
     }
-    running.versions = versions;
+    *mounted = versions;
     Ok(true)
 }
 

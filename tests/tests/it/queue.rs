@@ -23,7 +23,7 @@ kind: Stream
 metadata: {{name: numbers}}
 spec:
   sql: CREATE STREAM numbers () WITH (DATASOURCE="{topic}", FORMAT="json", TYPE="mqtt")
-  options: {{server: "{}", clientid: "{topic}", enableClientSession: true}}
+  options: {{server: "{}", clientid: "{topic}"}}
 ---
 apiVersion: sluice.dev/v1alpha1
 kind: Rule
