@@ -5,6 +5,7 @@ pub mod apply;
 pub mod controller;
 pub mod lease;
 pub mod namespace;
+pub mod nudge;
 pub mod pods;
 pub mod queue;
 pub mod secrets;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::api::{Cluster, Native, is_not_found, shown};
 use super::apply::{Applied, Outcome, bundle_secrets, not_applied};
+use super::nudge::{Nudge, Nudges};
 use super::pods::{Address, Reports};
 use super::queue::Queue;
 use super::secrets::{Secrets, values};
@@ -77,6 +78,7 @@ pub struct Namespace {
     /// Rules whose status is not that of before, since when, and may soon be another one again.
     unsaid: HashMap<Key, Instant>,
     looked_at_bundles: Option<Instant>,
+    nudges: Nudges,
 }
 
 /// A bundle as it was written.
@@ -261,6 +263,8 @@ impl Namespace {
         // A roll of one runtime's pod at a time.
         let is_rolling = snapshot.workloads.values().any(|set| !set.is_rolled_out);
         let mut may_roll = !is_rolling;
+        let pods = shared.stores.pods.of_namespace(namespace);
+        self.nudges.retain(|uid| pods.values().any(|pod| pod.uid == uid));
         let mut wanted = BTreeSet::new();
         for (runtime, own) in &judgement.runtimes {
             let has_rules =
@@ -412,19 +416,31 @@ impl Namespace {
             self.written.insert(runtime.to_owned(), Written { bundle, token, id, version });
         }
         let Some(written) = self.written.get(runtime) else { return Ok(()) };
-        let short: String = written.id.chars().take(16).collect();
         for pod in shared.stores.pods.of_namespace(namespace).values() {
-            let is_its = pod.runtime == runtime && !pod.is_deleting && !pod.is_over;
-            if !is_its || pod.bundle.as_ref() == Some(&short) {
+            if pod.runtime != runtime || pod.is_deleting || pod.is_over {
                 continue;
             }
-            let patch = json!({ "metadata": { "annotations": { BUNDLE_ANNOTATION: short } } });
+            let report = shared.reports.get(&pod.uid);
+            let reported = report.as_ref().map(|report| &report.bundle);
+            let value = match self.nudges.next(pod, reported, &written.id, Instant::now()) {
+                Nudge::Nothing => continue,
+                Nudge::Later(pause) => {
+                    shared.queue.add_later(namespace, pause, "nudge");
+                    continue;
+                }
+                Nudge::Now(value) => value,
+            };
+            let patch = json!({ "metadata": { "annotations": { BUNDLE_ANNOTATION: value } } });
             shared.cluster.metrics.write("patch", "pods");
             let api = shared.cluster.api(&Native::Pod.resource(), namespace);
             match api.patch(&pod.name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(_) => {}
                 Err(error) if is_not_found(&error) => {}
-                Err(error) => tracing::warn!(namespace, pod = pod.name, "its node was not told: {}", shown(&error)),
+                Err(error) => {
+                    self.nudges.forget(&pod.uid);
+                    tracing::warn!(namespace, pod = pod.name, "its node was not told: {}", shown(&error));
+                    shared.queue.add_later(namespace, Duration::from_secs(5), "retry");
+                }
             }
         }
         Ok(())

@@ -8,7 +8,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const RUNTIME_LABEL: &str = "sluice.dev/runtime";
 /// Annotation of an applied object: the hash of what was applied.
 pub const APPLIED: &str = "sluice.dev/applied";
-/// Annotation of a pod: the bundle that it should have. A change makes the kubelet look at the pod's volumes at once.
+/// Annotation of a pod: the bundle that it should have, and how often its node was told so. A change makes the kubelet look at the
+/// pod's volumes at once.
 pub const BUNDLE_ANNOTATION: &str = "sluice.dev/bundle";
 
 /// The name of a runtime's objects.

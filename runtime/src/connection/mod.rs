@@ -21,10 +21,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::http_server::{HttpServer, ServerSettings};
+use crate::pipeline::metrics::Counter;
 use crate::time::Clock;
 
 /// What every connector is given when it connects.
@@ -78,6 +80,7 @@ impl Tasks {
 pub struct Connections {
     clients: Arc<Mutex<HashMap<(TypeId, String), WeakClient>>>,
     server: HttpServer,
+    unclaimed: Arc<Counter>,
 }
 
 type WeakClient = Weak<dyn Any + Send + Sync>;
@@ -85,7 +88,12 @@ type WeakClient = Weak<dyn Any + Send + Sync>;
 impl Connections {
     /// No clients yet, and a server that is made like this.
     pub fn new(server: ServerSettings) -> Self {
-        Connections { clients: Arc::default(), server: HttpServer::new(server) }
+        Connections { server: HttpServer::new(server), ..Connections::default() }
+    }
+
+    /// Messages that brokers had kept for this process, and that no stream was there for.
+    pub fn unclaimed(&self) -> &Arc<Counter> {
+        &self.unclaimed
     }
 
     /// The HTTP server of the process.
@@ -120,6 +128,8 @@ struct SharedHealth {
     listener: Option<HealthListener>,
     /// Called whenever `connected` is another than before.
     watcher: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Told of each loss.
+    losses: Notify,
 }
 
 /// Hears of each connection that is lost, and of each that is there again.
@@ -193,7 +203,19 @@ impl Health {
             listener(HealthChange::Lost(error));
         }
         if is_new {
+            self.0.losses.notify_waiters();
             self.changed();
+        }
+    }
+
+    /// Completes when the connection is gone.
+    pub async fn lost(&self) {
+        loop {
+            let loss = self.0.losses.notified();
+            if self.state().connected == Some(false) {
+                return;
+            }
+            loss.await;
         }
     }
 

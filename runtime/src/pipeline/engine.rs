@@ -589,6 +589,7 @@ impl Engine {
         let state = self.state();
         let mut samples = Samples {
             http: self.0.base.connections.server().counts(),
+            unclaimed: self.0.base.connections.unclaimed().get(),
             state_limit: self.0.held.limit(),
             ..Samples::default()
         };

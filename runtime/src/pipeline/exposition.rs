@@ -43,6 +43,8 @@ pub struct Samples {
     pub state_limit: Option<u64>,
     /// What the server that clients come to has answered.
     pub http: Vec<HttpCount>,
+    /// Messages that brokers had kept and no stream was there for.
+    pub unclaimed: u64,
 }
 
 /// What is known of a lookup table that fills itself.
@@ -93,6 +95,14 @@ impl Collector for Samples {
         self.encode_lookups(&mut families)?;
         self.encode_tables(&mut families)?;
         self.encode_sinks(&mut families)?;
+        if self.unclaimed > 0 {
+            let unclaimed = [(Labels::new(), self.unclaimed)];
+            families.counter(
+                "sluice_messages_unclaimed",
+                "Messages that a broker kept and no stream is for",
+                unclaimed,
+            )?;
+        }
         if self.http.is_empty() {
             return Ok(());
         }
@@ -525,6 +535,7 @@ mod tests {
             memory: Some(memory),
             state_limit: Some(1 << 20),
             http: vec![HttpCount { status: 200, n_answers: 3 }, HttpCount { status: 429, n_answers: 1 }],
+            unclaimed: 3,
         };
         insta::assert_snapshot!(samples.encode().unwrap());
     }

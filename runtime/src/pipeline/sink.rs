@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::ConnectorContext;
 use crate::definition::{Backpressure, SinkDef};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Retry};
 use crate::pipeline::backoff::Backoff;
 use crate::pipeline::channel::{Limits, Receiver, channel};
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
@@ -180,6 +180,7 @@ impl SinkDriver {
             dead_letters: None,
             switch: None,
             refused: Vec::new(),
+            has_failed: false,
         };
         let mut shaping = Shaping::new(sink_type.takes, shaper, batcher, metrics);
         shaping.shaper.keeps_failed = dead_letters.is_some();
@@ -283,7 +284,9 @@ impl SinkDriver {
 
     async fn feed(&mut self, results: &mut Receiver<ToSink>) -> Result<(), Cut> {
         let mut items = Vec::with_capacity(MAX_BATCHES);
-        if self.connect(results, &mut items).await? == Connected::NothingToWrite {
+        if !self.delivery.try_first().await?
+            && self.connect(results, &mut items, None).await? == Connected::NothingToWrite
+        {
             return Ok(());
         }
         let cut = self.delivery.cut.clone();
@@ -296,6 +299,10 @@ impl SinkDriver {
                 () = cut.cancelled() => return Err(Cut::default()),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
                 n_received = results.recv_many(&mut items, MAX_BATCHES) => Some(n_received),
+                () = self.delivery.lost() => match self.connect(results, &mut items, Some(Retry::Backoff)).await? {
+                    Connected::NothingToWrite => return Ok(()),
+                    Connected::Yes => Some(items.len()).filter(|n_items| *n_items > 0),
+                },
             };
             self.take_all(&mut items).await?;
             if matches!(n_received, None | Some(0)) {
@@ -308,15 +315,17 @@ impl SinkDriver {
         }
     }
 
-    /// Connects, however long it takes. The first results are taken meanwhile, to see whether there will be any at all: a rule
-    /// that stops need not wait for a sink that it has nothing for.
-    async fn connect(&mut self, results: &mut Receiver<ToSink>, items: &mut Vec<ToSink>) -> Result<Connected, Cut> {
-        if self.delivery.try_first().await? {
-            return Ok(Connected::Yes);
-        }
+    /// Connects, however long it takes; after a failure only after a pause. The first results are taken meanwhile, to see whether
+    /// there will be any at all: a rule that stops need not wait for a sink that it has nothing for.
+    async fn connect(
+        &mut self,
+        results: &mut Receiver<ToSink>,
+        items: &mut Vec<ToSink>,
+        mut failed: Option<Retry>,
+    ) -> Result<Connected, Cut> {
         loop {
-            let Err(error) = self.delivery.connect_once().await? else { return Ok(Connected::Yes) };
-            let pause = tokio::time::sleep(self.delivery.backoff.pause(error.retry));
+            let pause = failed.map(|retry| self.delivery.backoff.pause(retry)).unwrap_or_default();
+            let pause = tokio::time::sleep(pause);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
@@ -327,13 +336,17 @@ impl SinkDriver {
                         self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
                         return Err(Cut::default());
                     }
-                    n_received = results.recv_many(items, MAX_BATCHES), if items.is_empty() => {
+                    n_received = results.recv_many(items, MAX_BATCHES), if failed.is_some() && items.is_empty() => {
                         if n_received == 0 {
                             return Ok(Connected::NothingToWrite);
                         }
                     }
                     () = &mut pause => break,
                 }
+            }
+            match self.delivery.connect_once().await? {
+                Ok(()) => return Ok(Connected::Yes),
+                Err(error) => failed = Some(error.retry),
             }
         }
     }
@@ -574,21 +587,44 @@ async fn hand_over(queue: &Queue, shaping: &mut Shaping, cause: Option<Cause>) {
     }
 }
 
-/// Writes what is in the queue until nothing more will come.
-async fn write_queued(queue: &Queue, delivery: &mut Delivery) -> Result<(), Cut> {
-    let is_switched = delivery.try_first().await?;
-    while !is_switched && let Err(error) = delivery.connect_once().await? {
-        queue.outage(true).await;
-        let pause = delivery.backoff.pause(error.retry);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            // A rule that stops need not wait for a sink that it has nothing for.
-            () = queue.over() => return Ok(()),
+/// Connects, however long it takes; after a failure only after a pause. False if nothing is to be written any more: a rule that
+/// stops need not wait for a sink that it has nothing for.
+async fn connect_queued(queue: &Queue, delivery: &mut Delivery, mut failed: Option<Retry>) -> Result<bool, Cut> {
+    loop {
+        if let Some(retry) = failed {
+            queue.outage(true).await;
+            let pause = delivery.backoff.pause(retry);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = queue.over() => return Ok(false),
+            }
+        }
+        match delivery.connect_once().await? {
+            Ok(()) => break,
+            Err(error) => failed = Some(error.retry),
         }
     }
     queue.outage(false).await;
+    Ok(true)
+}
+
+/// Writes what is in the queue until nothing more will come.
+async fn write_queued(queue: &Queue, delivery: &mut Delivery) -> Result<(), Cut> {
+    if !delivery.try_first().await? && !connect_queued(queue, delivery, None).await? {
+        return Ok(());
+    }
     loop {
-        let taken = match queue.next().await {
+        let taken = tokio::select! {
+            biased;
+            taken = queue.next() => taken,
+            () = delivery.lost() => {
+                if connect_queued(queue, delivery, Some(Retry::Backoff)).await? {
+                    continue;
+                }
+                return Ok(());
+            }
+        };
+        let taken = match taken {
             Ok(None) => return Ok(()),
             Ok(Some(taken)) => taken,
             Err(error) => {

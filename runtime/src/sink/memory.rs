@@ -108,7 +108,6 @@ impl MemorySink {
 impl Sink for MemorySink {
     async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
         self.connected = Some((MemoryBus::of(&ctx.connections), Arc::clone(&ctx.clock)));
-        ctx.health.up();
         Ok(())
     }
 

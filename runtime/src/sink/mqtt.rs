@@ -85,6 +85,7 @@ fn build(args: &SinkArgs<'_>) -> Result<Box<dyn Sink>, ConfigError> {
 #[async_trait]
 impl Sink for MqttSink {
     async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
+        ctx.health.connecting();
         let publisher = self.publisher.get_or_insert_with(|| MqttClient::publisher(&self.settings, ctx));
         publisher.ready().await
     }

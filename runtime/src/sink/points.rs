@@ -196,9 +196,6 @@ impl Sink for InfluxSink {
         let client = InfluxClient::connect(&self.target, ctx).await?;
         self.client = Some((client, Arc::clone(&ctx.clock)));
         // Says nothing of the credentials, which only a write checks; that error comes with the first row.
-        if ctx.health.state().connected.is_none() {
-            ctx.health.up();
-        }
         Ok(())
     }
 

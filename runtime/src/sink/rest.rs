@@ -266,9 +266,6 @@ impl Sink for RestSink {
     async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
         self.connected = Some((HttpClient::new(&self.tls, ctx)?, Arc::clone(&ctx.clock)));
         // Whether the server answers shows with the first message: its URL may depend on the row.
-        if ctx.health.state().connected.is_none() {
-            ctx.health.up();
-        }
         Ok(())
     }
 

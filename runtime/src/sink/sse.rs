@@ -78,7 +78,6 @@ impl Sink for SseSink {
         let events = Arc::new(Events::new(access, self.origins.clone()));
         let registration = server.register(&self.pattern, &ctx.name, Handler::Events(Arc::clone(&events)));
         self.connected = Some(Connected { events, name: Arc::clone(&ctx.name), _registration: registration });
-        ctx.health.up();
         Ok(())
     }
 

@@ -75,6 +75,8 @@ impl Sink for WebsocketSink {
                 let socket = client.open().await?;
                 let (sender, receiver) = mpsc::channel(1);
                 let (health, tasks) = (ctx.health.clone(), ctx.tasks.clone());
+                health.connecting();
+                health.up();
                 ctx.tasks.spawn(async move {
                     tokio::select! {
                         () = hold(socket, receiver, &health) => {}
@@ -95,7 +97,6 @@ impl Sink for WebsocketSink {
                 }
             }
         });
-        ctx.health.up();
         Ok(())
     }
 

@@ -383,7 +383,7 @@ async fn what_a_session_kept_waits_for_a_stream_that_comes_later() {
             "sessionExpiryIntervalSeconds": 3600,
         });
         let process = Process::new();
-        for topic in ["first", "later"] {
+        for topic in ["first", "later", "never"] {
             let mut source = process.subscribe(topic, options.clone()).await;
             wait::until_true("the subscription", async || {
                 client.publish(topic, "0").await.unwrap();
@@ -397,6 +397,9 @@ async fn what_a_session_kept_waits_for_a_stream_that_comes_later() {
             client.publish("later", n.to_string()).await.unwrap();
         }
         client.publish("nobody", "x").await.unwrap();
+        for n in 1..=3 {
+            client.publish("never", n.to_string()).await.unwrap();
+        }
         client.acknowledged().await;
         let process = Process::new();
         let mut first = process.subscribe("first", options.clone()).await;
@@ -416,6 +419,9 @@ async fn what_a_session_kept_waits_for_a_stream_that_comes_later() {
         let expected: BTreeSet<String> = (1..=40).map(|n| n.to_string()).collect();
         assert!(of_first.is_superset(&expected), "{version}: {of_first:?}");
         assert!(of_later.is_superset(&expected), "{version}: {of_later:?}");
+        let unclaimed = process.0.connections.unclaimed();
+        wait::until_true("what no stream came for", async || unclaimed.get() >= 3).await;
+        assert_eq!(unclaimed.get(), 3, "{version}");
         process.stop().await;
     }
 }

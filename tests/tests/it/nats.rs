@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sluice::Fault;
 use sluice::sink::{Message, Output, Prop, Props, SinkError};
 use sluice_tests::services::{Nats, NatsClient, NatsOptions, unique};
+use sluice_tests::sluice::Sluice;
 use sluice_tests::wait;
 
 use super::connector::{connect, context, meta, read, sink, source};
@@ -143,4 +144,33 @@ async fn both_ends_come_back_after_an_outage() {
     sink.write(Output::Messages(&[message("a", &[], "after")])).await.unwrap();
     assert_eq!(&read(&mut *source, 1).await[0].bytes[..], b"after");
     context.tasks.shutdown().await;
+}
+
+/// A rule that has nothing to write says all the same how its connection stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_rule_is_connected_again_after_an_outage() {
+    let mut server = Nats::start().await.unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let url = server.url();
+    let manifests = format!(
+        "---\napiVersion: sluice.dev/v1alpha1\nkind: Stream\nmetadata: {{name: s}}\nspec: {{type: memory, datasource: s}}\n\
+         ---\napiVersion: sluice.dev/v1alpha1\nkind: Rule\nmetadata: {{name: r}}\nspec:\n  sql: SELECT * FROM s\n  sinks:\n  \
+         - nats: {{server: \"{url}\", subject: out}}\n"
+    );
+    std::fs::write(files.path().join("rule.yaml"), manifests).unwrap();
+    // Ready when every sink is connected.
+    let sluice = Sluice::run_ready(files.path(), &[]).await.unwrap();
+    let until_connected = async |expected: bool| {
+        wait::until_true("the rule to say so", async || {
+            let status = sluice.get("/rules/r").await.unwrap();
+            let status: Value = serde_json::from_str(&status).unwrap();
+            status["sinks"][0]["connected"] == json!(expected)
+        })
+        .await;
+    };
+    until_connected(true).await;
+    server.kill();
+    until_connected(false).await;
+    server.restart().await.unwrap();
+    until_connected(true).await;
 }

@@ -15,6 +15,7 @@ use super::{Filter, Settings};
 use crate::connection::{ConnectorContext, Health, Tasks};
 use crate::error::{ConnectorError, Retry};
 use crate::pipeline::backoff::Backoff;
+use crate::pipeline::metrics::Counter;
 
 /// Publishes that the broker has not acknowledged after this time are given up.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,6 +91,7 @@ impl MqttClient {
                 state: state_sender,
                 session: Session::default(),
                 watchers: Vec::new(),
+                unclaimed: Arc::clone(ctx.connections.unclaimed()),
                 tasks: ctx.tasks.clone(),
             };
             ctx.tasks.spawn(task.run());
@@ -260,6 +262,8 @@ pub(super) struct ClientTask {
     pub session: Session,
     state: watch::Sender<LinkState>,
     watchers: Vec<(u64, Health)>,
+    /// QoS 1 and 2 messages that no stream was there for.
+    pub unclaimed: Arc<Counter>,
     tasks: Tasks,
 }
 

@@ -456,10 +456,12 @@ impl Wire {
     }
 
     fn publish(&mut self, client: &mut ClientTask, publish: Publish) {
-        let (qos, pkid) = (publish.qos, publish.pkid);
+        let Publish { qos, pkid, retain, .. } = publish;
         if qos == 2 && client.session.received.contains(&pkid) {
             packet::write_ack(Ack::Received, pkid, &mut self.out);
         } else if client.session.dispatch(publish) == Dispatched::Unwanted && qos > 0 {
+            // What is retained was only shown once more.
+            client.unclaimed.add(u64::from(!retain));
             self.acknowledge_one(client, qos, pkid);
         }
     }
@@ -467,6 +469,7 @@ impl Wire {
     /// No stream has come for what the broker had kept.
     fn give_up_unclaimed(&mut self, client: &mut ClientTask) {
         let unclaimed = client.session.take_unclaimed();
+        client.unclaimed.add(unclaimed.len() as u64);
         tracing::warn!(
             broker = self.broker,
             "{} messages that the broker had kept in the session are for no stream, and are let go",

@@ -69,7 +69,8 @@ pub struct MqttOptions {
     /// Password.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// The broker keeps subscriptions and unacknowledged messages while the client is away. Needs a `clientid`.
+    /// The broker keeps subscriptions and unacknowledged messages while the client is away. Needs a `clientid`. What it has kept
+    /// for a topic that no stream reads any more is let go after five seconds and counted (`sluice_messages_unclaimed_total`).
     #[serde(default)]
     pub enable_client_session: bool,
     /// How long it keeps them, in seconds (version 5).

@@ -37,6 +37,8 @@ impl Publisher {
         let max_payload = link.max_payload();
         let (orders, requested) = mpsc::channel(1);
         let (health, tasks) = (ctx.health.clone(), ctx.tasks.clone());
+        health.connecting();
+        health.up();
         ctx.tasks.spawn(async move {
             tokio::select! {
                 () = tasks.stopped() => {}

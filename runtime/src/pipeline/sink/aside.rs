@@ -246,9 +246,8 @@ async fn ends_line(file: &mut File, n_bytes: u64) -> std::io::Result<bool> {
 
 #[async_trait]
 impl Sink for DeadLetterFile {
-    async fn connect(&mut self, ctx: &ConnectorContext) -> Result<(), ConnectorError> {
+    async fn connect(&mut self, _ctx: &ConnectorContext) -> Result<(), ConnectorError> {
         self.open().await.map_err(|error| ConnectorError::external(format!("{}: {error}", self.path.display())))?;
-        ctx.health.up();
         Ok(())
     }
 

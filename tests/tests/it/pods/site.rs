@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::{Value, json};
 use sluice_tests::cluster::{Cluster, Level, NODE, SLUICE_IMAGE, Way, sluice_image};
@@ -120,6 +120,18 @@ impl Site {
                 (pod.metadata.name.unwrap_or_default(), (pod.metadata.uid.unwrap_or_default(), restarts))
             })
             .collect()
+    }
+
+    /// Has the kubelet given the default runtime's pod the bundle that is written? False also while Kubernetes has not made the pod.
+    pub async fn has_newest_bundle(&self, namespace: &str) -> bool {
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client().await.unwrap(), namespace);
+        let written = secrets.get("sluice-default-bundle").await.ok().and_then(|secret| secret.data);
+        let Some(written) = written.and_then(|mut data| data.remove("index.json")) else { return true };
+        let pods = self.pods(namespace).await;
+        let Some((uid, _)) = pods.get("sluice-default-0") else { return false };
+        let folder = format!("/run/k/kubelet/pods/{uid}/volumes/kubernetes.io~projected/bundle");
+        let mounted = self.cluster.inside(&format!("cat {folder}/index.json"));
+        mounted.is_ok_and(|mounted| mounted.trim().as_bytes() == written.0.trim_ascii())
     }
 
     /// Everything that helps to see why something does not happen.

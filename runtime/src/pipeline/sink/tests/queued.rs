@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::*;
 use crate::pipeline::channel::Sender;
-use crate::pipeline::metrics::Circuit;
 use crate::pipeline::rule::Barrier;
 use crate::state::Cause;
 
