@@ -23,7 +23,7 @@ use crate::definition::OnStateChange;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::feed::{Place, Resume, Signal, TimeAsk};
 use crate::pipeline::metrics::RuleMetrics;
-use crate::pipeline::rule::{Barrier, ToSink};
+use crate::pipeline::outlet::{Barrier, ToSink};
 use crate::state::checkpoint::{Checkpoint, Checkpoints, InputPlace};
 use crate::state::journal::Journal;
 use crate::state::{Cause, StateError};

@@ -15,8 +15,9 @@ use crate::pipeline::channel::{Depth, Receiver};
 use crate::pipeline::feed::SubscriberId;
 use crate::pipeline::life::is_same_statement;
 use crate::pipeline::metrics::{LookupMetrics, SinkMetrics, StreamMetrics};
+use crate::pipeline::outlet::ToSink;
 use crate::pipeline::panic_message;
-use crate::pipeline::rule::{Pulse, RuleEnd, RuleTask, ToSink};
+use crate::pipeline::rule::{Pulse, RuleEnd, RuleTask};
 use crate::pipeline::sink::SinkDriver;
 use crate::pipeline::status::{ConnectorStatus, QueueStatus, by_reason};
 

@@ -22,10 +22,12 @@ pub mod exposition;
 pub mod feed;
 mod generation;
 mod held;
+mod inputs;
 mod life;
 pub mod lookup;
 pub mod memory;
 pub mod metrics;
+pub mod outlet;
 pub mod receipt;
 pub mod rejected;
 pub mod report;
@@ -37,8 +39,8 @@ mod state;
 pub mod status;
 
 pub use engine::{Engine, Settings};
+pub use outlet::Tail;
 pub use report::{BundleState, EngineReport, RuleReport};
-pub use rule::Tail;
 pub use status::{ApplyReport, EngineStatus, RuleState, RuleStatus};
 
 /// What a panic said, for status and log.

@@ -6,7 +6,7 @@ use sluice_sql::expr::{RejectReason, Rejected};
 use sluice_sql::{Batch, Column, ColumnKind, Row, Schema, Type, Value};
 
 use crate::pipeline::channel::Sender;
-use crate::pipeline::rule::ToSink;
+use crate::pipeline::outlet::ToSink;
 
 /// The channels of a rule's sinks for rows that it left out.
 #[derive(Debug, Default)]

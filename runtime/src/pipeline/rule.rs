@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,17 @@ use sluice_sql::expr::{RejectReason, Rejected, RuleContext};
 use sluice_sql::operators::{Chain, LookupAnswer, LookupRequest};
 use sluice_sql::value::Emissions;
 use sluice_sql::{Batch, Timestamp};
-use tokio::sync::{broadcast, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::channel::{Load, Receiver, Sender, Travels, TrySendError};
+use crate::pipeline::channel::{Receiver, Sender, TrySendError};
 use crate::pipeline::durable::Durable;
 use crate::pipeline::feed::Signal;
 use crate::pipeline::held::HeldShare;
+use crate::pipeline::inputs::Inputs;
 use crate::pipeline::lookup::LookupDriver;
-use crate::pipeline::memory::shared_bytes;
-use crate::pipeline::metrics::{Counter, DropReason, RuleMetrics};
+use crate::pipeline::metrics::{DropReason, RuleMetrics};
+use crate::pipeline::outlet::{Barrier, Tail, ToSink};
 use crate::pipeline::receipt::Receipt;
 use crate::pipeline::rejected::{self, SideSinks};
-use crate::pipeline::sink::Item;
 use crate::state::Cause;
 use crate::time::Clock;
 
@@ -36,8 +34,6 @@ const MAX_GATHERED_ROWS: usize = 2048;
 const MAX_IN_FLIGHT: usize = 8;
 /// A timer that is further away is looked at again after this, in case the clock was set or the machine slept.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
-/// Results that a reader of a rule's output may be behind before it misses some.
-const TAIL_BATCHES: usize = 64;
 
 /// How a rule's task came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,125 +44,6 @@ pub enum RuleEnd {
     Stopped,
     /// Something broke that a retry does not mend.
     Failed(String),
-}
-
-/// A rule's live output, for whoever wants to look on. Costs nothing while nobody does.
-#[derive(Debug, Default)]
-pub struct Tail {
-    results: OnceLock<broadcast::Sender<Arc<Batch>>>,
-    closed: CancellationToken,
-    /// Results that readers missed because they were too slow.
-    pub missed: Counter,
-}
-
-impl Tail {
-    /// The results from now on. A reader that is too slow misses the oldest and is told how many.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.results.get_or_init(|| broadcast::Sender::new(TAIL_BATCHES)).subscribe()
-    }
-
-    /// No more results will come.
-    pub fn close(&self) {
-        self.closed.cancel();
-    }
-
-    /// Completes when no more results will come.
-    pub async fn closed(&self) {
-        self.closed.cancelled().await;
-    }
-
-    fn send(&self, batch: &Arc<Batch>) {
-        if let Some(results) = self.results.get()
-            && results.receiver_count() > 0
-        {
-            // It fails when the last reader has just gone.
-            let _ = results.send(Arc::clone(batch));
-        }
-    }
-}
-
-/// What travels from a rule to one of its sinks. The channel closes behind the last result.
-#[derive(Debug)]
-pub enum ToSink {
-    /// Results, in order.
-    Results {
-        /// Not empty.
-        batch: Arc<Batch>,
-        /// What caused them, for rules that keep state (`qos` 1 and 2); grows from one to the next.
-        cause: Option<Cause>,
-    },
-    /// What another sink has shaped and could not write: see the option `alternate`.
-    Shaped(Vec<Item>),
-    /// Never overtakes results, never dropped to make room.
-    Barrier(Barrier),
-}
-
-impl From<Arc<Batch>> for ToSink {
-    fn from(batch: Arc<Batch>) -> Self {
-        ToSink::Results { batch, cause: None }
-    }
-}
-
-impl Travels for ToSink {
-    fn load(&self) -> Option<Load> {
-        match self {
-            ToSink::Results { batch, .. } => Some(Load { rows: batch.rows.len() as u64, bytes: shared_bytes(batch) }),
-            ToSink::Shaped(items) => {
-                Some(Load { rows: items.iter().map(Item::n_rows).sum(), bytes: items.iter().map(Item::n_bytes).sum() })
-            }
-            ToSink::Barrier(_) => None,
-        }
-    }
-}
-
-/// Asks a sink for everything that came before it: once that is with the far side, or on the state volume, the sink calls
-/// [`taken`](Self::taken). The rule is not computed again from before that point, or a client is told that its rows are
-/// processed. Dropping it says that it did not come to that: the checkpoint fails, and the one before it stays.
-#[derive(Debug)]
-pub struct Barrier(Asker);
-
-#[derive(Debug)]
-enum Asker {
-    Checkpoint(oneshot::Sender<()>),
-    Client(Receipt),
-}
-
-impl Barrier {
-    /// A checkpoint's barrier, and what completes when it has been taken.
-    pub fn new() -> (Self, oneshot::Receiver<()>) {
-        let (taken, receiver) = oneshot::channel();
-        (Barrier(Asker::Checkpoint(taken)), receiver)
-    }
-
-    /// A barrier behind what a client's rows have caused.
-    pub fn of_client(receipt: &Receipt) -> Self {
-        receipt.given();
-        Barrier(Asker::Client(receipt.clone()))
-    }
-
-    /// It is asked for by a client, who also wants to hear of [`refused`](Self::refused) results.
-    pub fn is_of_client(&self) -> bool {
-        matches!(self.0, Asker::Client(_))
-    }
-
-    /// Everything before it is safe.
-    pub fn taken(self) {
-        match self.0 {
-            Asker::Checkpoint(taken) => {
-                // Nobody waits any more once the rule has ended.
-                let _ = taken.send(());
-            }
-            Asker::Client(receipt) => receipt.done(),
-        }
-    }
-
-    /// Some of what came between the barrier before it and this one will never be taken, and has been set aside.
-    pub fn refused(self, by: impl FnOnce() -> String) {
-        if let Asker::Client(receipt) = &self.0 {
-            receipt.refused(by);
-        }
-        self.taken();
-    }
 }
 
 /// When the step that a rule is computing began; 0 between two steps.
@@ -786,81 +663,4 @@ fn poll_in_flight(
         }
     }
     Poll::Pending
-}
-
-/// The channels of a rule's inputs, read in turn.
-struct Inputs {
-    /// `None` where the input has ended or closed.
-    receivers: Vec<Option<Receiver<Signal>>>,
-    n_ended: usize,
-    /// Where the next round begins.
-    first: usize,
-    /// Each waits for its turn.
-    in_turn: bool,
-}
-
-impl Inputs {
-    fn new(receivers: Vec<Receiver<Signal>>, in_turn: bool) -> Self {
-        Inputs { receivers: receivers.into_iter().map(Some).collect(), n_ended: 0, first: 0, in_turn }
-    }
-
-    fn is_open(&self) -> bool {
-        self.receivers.iter().any(Option::is_some)
-    }
-
-    fn have_ended(&self) -> bool {
-        self.n_ended == self.receivers.len()
-    }
-
-    /// The next signal that is there already.
-    fn take_ready(&mut self) -> Option<(usize, Signal)> {
-        if self.in_turn && self.receivers.len() > 1 {
-            return None;
-        }
-        let mut receivers = self.receivers.iter_mut().enumerate();
-        receivers.find_map(|(input_idx, receiver)| Some((input_idx, receiver.as_mut()?.try_recv()?)))
-    }
-
-    /// Empties the channels and gives the number of rows that were in them.
-    fn drain_rows(&mut self) -> u64 {
-        let mut n_rows = 0;
-        for receiver in self.receivers.iter_mut().flatten() {
-            while let Some(signal) = receiver.try_recv() {
-                if let Signal::Rows { batch, .. } = signal {
-                    n_rows += batch.rows.len() as u64;
-                }
-            }
-        }
-        n_rows
-    }
-
-    fn poll(&mut self, durable: Option<&Durable>, cx: &mut Context<'_>) -> Poll<(usize, Option<Signal>)> {
-        let n_inputs = self.receivers.len();
-        for offset in 0..n_inputs {
-            let input_idx = (self.first + offset) % n_inputs;
-            if let Some(Some(receiver)) = self.receivers.get_mut(input_idx)
-                && durable.is_none_or(|durable| durable.wants(input_idx))
-            {
-                if let Poll::Ready(signal) = receiver.poll_recv(cx) {
-                    self.first = input_idx + 1;
-                    return Poll::Ready((input_idx, signal));
-                }
-                if self.in_turn {
-                    return Poll::Pending;
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    fn end(&mut self, input_idx: usize) {
-        self.n_ended += 1;
-        self.close(input_idx);
-    }
-
-    fn close(&mut self, input_idx: usize) {
-        if let Some(receiver) = self.receivers.get_mut(input_idx) {
-            *receiver = None;
-        }
-    }
 }

@@ -33,7 +33,7 @@ use crate::error::{ConfigError, Retry};
 use crate::pipeline::backoff::Backoff;
 use crate::pipeline::channel::{Limits, Receiver, channel};
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
-use crate::pipeline::rule::{Barrier, ToSink};
+use crate::pipeline::outlet::{Barrier, ToSink};
 use crate::registry::Registry;
 use crate::sink::{SinkArgs, SinkType};
 use crate::state::{Cause, StateError, SyncPolicy};

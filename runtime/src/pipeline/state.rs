@@ -13,7 +13,7 @@ use crate::pipeline::build::Named;
 use crate::pipeline::feed::{FeedHandle, SubscriberId};
 use crate::pipeline::generation::{Generation, is_same_stream};
 use crate::pipeline::metrics::RuleMetrics;
-use crate::pipeline::rule::Tail;
+use crate::pipeline::outlet::Tail;
 use crate::pipeline::status::{CheckpointStatus, RuleState, RuleStatus, by_reason};
 
 #[derive(Default)]

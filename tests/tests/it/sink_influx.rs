@@ -7,7 +7,7 @@ use sluice::connection::ConnectorContext;
 use sluice::definition::SinkDef;
 use sluice::pipeline::channel::{Limits, Sender, channel};
 use sluice::pipeline::metrics::{DropReason, SinkMetrics};
-use sluice::pipeline::rule::ToSink;
+use sluice::pipeline::outlet::ToSink;
 use sluice::pipeline::sink::{SinkDriver, SinkParts};
 use sluice::time::SystemClock;
 use sluice::{Options, Registry};

@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 use crate::pipeline::build::context;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::metrics::SinkMetrics;
-use crate::pipeline::rule::ToSink;
+use crate::pipeline::outlet::ToSink;
 use crate::sink::{Props, SinkType, Takes};
 
 use std::sync::Arc;

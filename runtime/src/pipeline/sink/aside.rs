@@ -22,7 +22,7 @@ use crate::options::{ByteSize, Options};
 use crate::pipeline::build::context;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::metrics::SinkMetrics;
-use crate::pipeline::rule::ToSink;
+use crate::pipeline::outlet::ToSink;
 use crate::sink::{Output, Sink, SinkArgs, SinkError, SinkType, Takes};
 
 /// The option `deadLetter`: a sink entry of its own.

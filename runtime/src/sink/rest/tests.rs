@@ -18,7 +18,7 @@ use crate::definition::SinkDef;
 use crate::options::Options;
 use crate::pipeline::channel::{Limits, Receiver, channel};
 use crate::pipeline::metrics::{DropReason, SinkMetrics};
-use crate::pipeline::rule::ToSink;
+use crate::pipeline::outlet::ToSink;
 use crate::pipeline::sink::{SinkDriver, SinkParts};
 use crate::registry::Registry;
 use crate::time::SystemClock;

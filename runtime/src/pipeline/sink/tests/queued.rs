@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::pipeline::channel::Sender;
-use crate::pipeline::rule::Barrier;
+use crate::pipeline::outlet::Barrier;
 use crate::state::Cause;
 
 const CACHED: fn() -> serde_json::Value = || json!({"sendSingle": true, "fields": ["n"], "enableCache": true});
