@@ -138,8 +138,8 @@ struct RunArguments {
     /// much later, which spares flash memory
     #[arg(long, value_name = "always|TIME", default_value = "always", value_parser = sync_policy)]
     state_sync: SyncPolicy,
-    /// Bytes that the journal of a stream may take before its source has to wait
-    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    /// Bytes that the journal of a stream may take before its source has to wait, at least 1048576
+    #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(sluice::state::journal::Limits::MIN_BYTES..))]
     journal_bytes: u64,
     /// How old what the journal keeps for rules that do not run may be
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]

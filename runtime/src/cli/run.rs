@@ -49,11 +49,8 @@ pub async fn run(arguments: &RunArguments, log: Log) -> anyhow::Result<u8> {
     settings.buffer_bytes = Some(arguments.buffer_memory);
     settings.state_bytes = Some(arguments.state_memory);
     if let Some(dir) = &arguments.state_dir {
-        let limits = Limits {
-            max_bytes: arguments.journal_bytes,
-            max_age_ms: i64::try_from(arguments.journal_age.as_millis()).unwrap_or(i64::MAX),
-            ..Limits::default()
-        };
+        let max_age_ms = i64::try_from(arguments.journal_age.as_millis()).unwrap_or(i64::MAX);
+        let limits = Limits::new(arguments.journal_bytes, max_age_ms);
         let store = StateStore::open(dir, arguments.state_sync, limits);
         settings.state = Some(store.context("the state folder can't be used")?);
     }

@@ -22,7 +22,8 @@ use sqlx::{Connection as _, Executor as _};
 use crate::mqtt::MqttClient;
 use crate::services::{InfluxDb2, Mosquitto, Postgres, Redis, unique};
 use crate::sluice::{Place, Sluice};
-use surroundings::{OwnClock, OwnNetwork, Volume};
+pub use surroundings::Volume;
+use surroundings::{OwnClock, OwnNetwork};
 
 /// Keys of the rows.
 const N_KEYS: u64 = 7;

@@ -13,6 +13,7 @@ const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 /// A small file system for the state, so that it can be filled.
 pub struct Volume {
+    /// Where it is mounted.
     pub dir: PathBuf,
 }
 
@@ -26,6 +27,9 @@ impl Volume {
     }
 
     /// Fills it up, or makes room again.
+    ///
+    /// # Errors
+    /// When the file that fills it can't be made.
     pub fn fill(&self, is_full: bool) -> Result<()> {
         let ballast = self.dir.join("ballast");
         if !is_full {

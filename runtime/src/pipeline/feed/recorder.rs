@@ -1,5 +1,6 @@
 //! Writes down what arrives before it is acknowledged and handed over.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use super::Hub;
 use crate::error::Retry;
 use crate::pipeline::backoff::Backoff;
 use crate::pipeline::metrics::{DropReason, StreamMetrics};
-use crate::source::{Ingest, Items, Source, SourceContext};
+use crate::source::{Ingest, Items, Mark, Source, SourceContext};
 use crate::state::journal::{Journal, Writer};
+
+/// A volume that takes nothing is tried again after this: nobody else is burdened by it.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// A feed's end of its journal.
 pub(super) struct Recorder {
@@ -67,13 +71,15 @@ impl Recorder {
         if let Items::Payloads(payloads) = &mut ingest.items
             && marks.len() == payloads.len()
         {
-            let n_before = payloads.len();
-            let known: Vec<bool> = marks.iter().map(|mark| mark.may_be_again && self.writer.knows(mark.id)).collect();
-            let mut is_known = known.iter();
-            payloads.retain(|_| !is_known.next().copied().unwrap_or_default());
-            let mut is_known = known.iter();
-            marks.retain(|_| !is_known.next().copied().unwrap_or_default());
-            hub.metrics.dropped.add(DropReason::Duplicate, (n_before - payloads.len()) as u64);
+            let again = again(&marks, |id| self.writer.knows(id));
+            if again.contains(&true) {
+                let n_before = payloads.len();
+                let mut is_again = again.iter();
+                payloads.retain(|_| !is_again.next().copied().unwrap_or_default());
+                let mut is_again = again.iter();
+                marks.retain(|_| !is_again.next().copied().unwrap_or_default());
+                hub.metrics.dropped.add(DropReason::Duplicate, (n_before - payloads.len()) as u64);
+            }
         }
         let is_empty = match &ingest.items {
             Items::Payloads(payloads) => payloads.is_empty(),
@@ -86,7 +92,7 @@ impl Recorder {
         }
         // 0 is the mark of a message that is never delivered again.
         let marks: Vec<u64> = marks.iter().map(|mark| mark.id).filter(|id| *id != 0).collect();
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::every(FULL_PAUSE);
         loop {
             let time = self.time(context.connector.clock.now());
             let error = match self.writer.append(time, &ingest.items, &marks, position.as_deref()).await {
@@ -97,5 +103,36 @@ impl Recorder {
             let pause = backoff.pause(Retry::Backoff);
             hub.obeying(tokio::time::sleep(pause)).await?;
         }
+    }
+}
+
+/// Which of the messages have been delivered before: they are in the journal, or in front of themselves. The latter happens when a
+/// connection is lost while they wait to be written down.
+fn again(marks: &[Mark], is_written: impl Fn(u64) -> bool) -> Vec<bool> {
+    if !marks.iter().any(|mark| mark.may_be_again) {
+        return Vec::new();
+    }
+    let mut before = HashSet::new();
+    let is_again = |mark: &Mark| {
+        let is_first = mark.id == 0 || before.insert(mark.id);
+        mark.may_be_again && (!is_first || is_written(mark.id))
+    };
+    marks.iter().map(is_again).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_taken_once_wherever_its_first_copy_is() {
+        let first = |id| Mark { id, may_be_again: false };
+        let copy = |id| Mark { id, may_be_again: true };
+        let again = |marks: &[Mark]| again(marks, |id| id == 7);
+        assert_eq!(again(&[copy(7), copy(8)]), [true, false], "in the journal, and never seen");
+        assert_eq!(again(&[first(1), first(2), copy(1), copy(2), copy(3)]), [false, false, true, true, false]);
+        assert_eq!(again(&[copy(1), copy(1)]), [false, true], "two connections were lost");
+        assert!(!again(&[first(7), first(1), first(1)]).contains(&true), "the broker says that they are new");
+        assert_eq!(again(&[first(0), copy(1), first(0)]), [false; 3], "without a mark");
     }
 }

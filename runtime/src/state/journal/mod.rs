@@ -25,6 +25,10 @@ pub use writer::Writer;
 
 use super::volume::{StateError, StateVolume, file_name};
 
+/// Segments that stay, whoever needs them: the last one may still be empty, and with the one before it is known how far the
+/// source was and what it has delivered last.
+const KEPT_SEGMENTS: usize = 2;
+
 /// What a journal may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -36,9 +40,19 @@ pub struct Limits {
     pub max_age_ms: i64,
 }
 
+impl Limits {
+    /// The least that `max_bytes` may be.
+    pub const MIN_BYTES: u64 = 1 << 20;
+
+    /// So many bytes, in segments that are a small part of it, and so many milliseconds.
+    pub fn new(max_bytes: u64, max_age_ms: i64) -> Self {
+        Limits { segment_bytes: (max_bytes / 8).min(8 << 20), max_bytes, max_age_ms }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { segment_bytes: 8 << 20, max_bytes: 1 << 30, max_age_ms: 7 * 24 * 3_600_000 }
+        Limits::new(1 << 30, 7 * 24 * 3_600_000)
     }
 }
 
@@ -136,9 +150,9 @@ impl Journal {
         self.n_bytes.load(Ordering::Relaxed)
     }
 
-    /// True if nothing more is taken until a rule has come on.
+    /// True if nothing more is taken until a rule has come on. A few large records alone do not fill it: nothing would go for them.
     pub fn is_full(&self) -> bool {
-        self.n_bytes() >= self.limits.max_bytes
+        self.n_bytes() >= self.limits.max_bytes && self.state().segments.len() > KEPT_SEGMENTS
     }
 
     /// The rule runs, and needs everything from where it was, or if it is new, from now on. Gives that offset, and a flag that
@@ -238,6 +252,7 @@ impl Journal {
         let needed = state.holds.values().map(|hold| hold.offset).min().unwrap_or(u64::MAX);
         let n_old =
             state.segments.windows(2).take_while(|pair| pair.get(1).is_some_and(|next| next.first <= needed)).count();
+        let n_old = n_old.min(state.segments.len().saturating_sub(KEPT_SEGMENTS));
         for Segment { first, n_bytes, .. } in state.segments.drain(..n_old) {
             let path = self.segment(first);
             if let Err(error) = std::fs::remove_file(&path) {

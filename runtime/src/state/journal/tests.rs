@@ -117,11 +117,46 @@ async fn segments_go_when_all_rules_are_past_them() {
     assert!(n_missing > 0 && records.len() as u64 + n_missing == 17);
     assert_eq!(read_from(&journal, 10).1, 0);
     journal.release("b", 20);
-    assert_eq!(place.files().len(), 1);
-    assert_eq!(
-        journal.n_bytes(),
-        std::fs::metadata(place.dir.path().join("journal/s").join(&place.files()[0])).unwrap().len()
-    );
+    assert_eq!(place.files().len(), 2);
+    let n_bytes = |file: &String| std::fs::metadata(place.dir.path().join("journal/s").join(file)).unwrap().len();
+    assert_eq!(journal.n_bytes(), place.files().iter().map(n_bytes).sum::<u64>());
+}
+
+#[tokio::test]
+async fn a_crash_behind_a_new_segment_forgets_neither_marks_nor_position_nor_time() {
+    let place = Place::new();
+    let (journal, mut writer) = place.open(&[]);
+    journal.hold("a");
+    let mut n = 0;
+    while place.files().len() < 3 {
+        n += 1;
+        writer.append(n, &items(&[&"x".repeat(60)]), &[n as u64], Some("here")).await.unwrap();
+    }
+    // As if the process had died before the record that the segment was begun for.
+    let last = place.files().pop().unwrap();
+    std::fs::write(place.dir.path().join("journal/s").join(last), []).unwrap();
+    journal.release("a", journal.end());
+    assert_eq!(place.files().len(), 2);
+    drop((journal, writer));
+    let (_, writer) = place.open(&[]);
+    assert!(writer.knows(n as u64 - 1));
+    assert_eq!((writer.position(), writer.stamp(0)), (Some("here"), n - 1));
+}
+
+#[tokio::test]
+async fn large_records_do_not_fill_it_for_good() {
+    let place = Place::new();
+    let (journal, mut writer) = place.open(&[]);
+    journal.hold("a");
+    for n in 0..5 {
+        writer.append(n, &items(&[&"x".repeat(3000)]), &[], None).await.unwrap();
+        journal.release("a", journal.end());
+        assert!(!journal.is_full(), "{n}");
+    }
+    for n in 5..8 {
+        writer.append(n, &items(&[&"x".repeat(3000)]), &[], None).await.unwrap();
+    }
+    assert!(journal.is_full(), "the rule has not come on");
 }
 
 #[tokio::test]

@@ -12,15 +12,13 @@ use sluice_sql::Timestamp;
 use smol_str::SmolStr;
 
 use super::record::{self, Record};
-use super::{Journal, Segment, StateError};
+use super::{Journal, KEPT_SEGMENTS, Segment, StateError};
 use crate::source::Items;
 use crate::state::frame::FrameError;
 use crate::state::volume::{SyncPolicy, sync_folder};
 
 /// Marks of messages that are remembered. A broker that delivers again has at most as many on their way.
 const MAX_MARKS: usize = 16_384;
-/// Segments that are read at start, for their marks.
-const MARKED_SEGMENTS: usize = 2;
 
 /// Appends records to a journal. One per journal.
 #[derive(Debug)]
@@ -85,7 +83,7 @@ impl Writer {
             dirty: None,
             buffer: Vec::new(),
         };
-        let recent = segments.len().saturating_sub(MARKED_SEGMENTS);
+        let recent = segments.len().saturating_sub(KEPT_SEGMENTS);
         for first in segments.get(recent..).unwrap_or_default() {
             writer.n_bytes = writer.scan(*first)?;
         }
