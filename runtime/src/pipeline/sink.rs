@@ -301,7 +301,8 @@ impl SinkDriver {
                 n_received = results.recv_many(&mut items, MAX_BATCHES) => Some(n_received),
                 () = self.delivery.lost() => match self.connect(results, &mut items, Some(Retry::Backoff)).await? {
                     Connected::NothingToWrite => return Ok(()),
-                    Connected::Yes => Some(items.len()).filter(|n_items| *n_items > 0),
+                    Connected::Yes if items.is_empty() => continue,
+                    Connected::Yes => Some(items.len()),
                 },
             };
             self.take_all(&mut items).await?;
@@ -324,24 +325,25 @@ impl SinkDriver {
         mut failed: Option<Retry>,
     ) -> Result<Connected, Cut> {
         loop {
-            let pause = failed.map(|retry| self.delivery.backoff.pause(retry)).unwrap_or_default();
-            let pause = tokio::time::sleep(pause);
-            tokio::pin!(pause);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = self.delivery.cut.cancelled() => {
-                        let n_rows = items.iter().map(count_item).sum();
-                        self.delivery.metrics.rows_in.add(n_rows);
-                        self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
-                        return Err(Cut::default());
-                    }
-                    n_received = results.recv_many(items, MAX_BATCHES), if failed.is_some() && items.is_empty() => {
-                        if n_received == 0 {
-                            return Ok(Connected::NothingToWrite);
+            if let Some(retry) = failed {
+                let pause = tokio::time::sleep(self.delivery.backoff.pause(retry));
+                tokio::pin!(pause);
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = self.delivery.cut.cancelled() => {
+                            let n_rows = items.iter().map(count_item).sum();
+                            self.delivery.metrics.rows_in.add(n_rows);
+                            self.delivery.metrics.dropped.add(DropReason::Shutdown, n_rows);
+                            return Err(Cut::default());
                         }
+                        n_received = results.recv_many(items, MAX_BATCHES), if items.is_empty() => {
+                            if n_received == 0 {
+                                return Ok(Connected::NothingToWrite);
+                            }
+                        }
+                        () = &mut pause => break,
                     }
-                    () = &mut pause => break,
                 }
             }
             match self.delivery.connect_once().await? {

@@ -233,9 +233,10 @@ impl Delivery {
     }
 
     /// While there is nothing to write: completes when the sink says that its connection is gone. What a failed write has said
-    /// does not count, only another write shows how that stands.
+    /// does not count, only another write shows how that stands; nor is a sink waited for that has an alternate one.
     pub(super) fn lost(&self) -> impl Future<Output = ()> + use<> {
-        let health = (!self.has_failed).then(|| self.ctx.health.clone());
+        let is_mended = !self.has_failed && self.switch.is_none();
+        let health = is_mended.then(|| self.ctx.health.clone());
         async move {
             match health {
                 Some(health) => health.lost().await,

@@ -323,11 +323,17 @@ async fn an_alternate_gets_what_the_first_sink_can_not_write_now() {
             send(&sender, 3..5, None).await;
             until("the first sink works again", || run.metrics.rows_out.get() == 2).await;
             assert_eq!(run.metrics.circuit.get(), Circuit::Closed);
+            // Nor is the connection waited for that is said to be lost.
+            run.far.lock().unwrap().connect_fails = usize::MAX;
+            run.ctx.health.down("gone");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            send(&sender, 5..6, None).await;
+            until("the next row", || run.metrics.rows_out.get() == 3).await;
             drop(sender);
         };
         tokio::join!(driver.run(receiver, CancellationToken::new()), feed);
         let expected: Vec<String> = bodies(0..3).iter().map(|body| format!("second <- {body}")).collect();
-        let late = bodies(3..5).into_iter().map(|body| format!("first <- {body}"));
+        let late = bodies(3..6).into_iter().map(|body| format!("first <- {body}"));
         let expected: Vec<String> = expected.into_iter().chain(late).collect();
         assert_eq!(run.items(), expected, "cached: {is_cached}");
         assert_eq!((run.metrics.diverted.get(), run.metrics.dropped.total()), (3, 0));
