@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice::connection::http_server::{ServerSettings, TlsFiles};
 use sluice::options::{ByteSize, HumanDuration};
 use sluice::state::SyncPolicy;
+use sluice::state::journal::Limits;
 
 /// What the process says when it ends.
 pub mod exit {
@@ -139,7 +140,7 @@ struct RunArguments {
     #[arg(long, value_name = "always|TIME", default_value = "always", value_parser = sync_policy)]
     state_sync: SyncPolicy,
     /// Bytes that the journal of a stream may take before its source has to wait, at least 1048576
-    #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(sluice::state::journal::Limits::MIN_BYTES..))]
+    #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(Limits::MIN_BYTES..))]
     journal_bytes: u64,
     /// How old what the journal keeps for rules that do not run may be
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]

@@ -61,7 +61,7 @@ async fn what_comes_again_while_the_disk_is_full_counts_once() {
     wait::until_true("the disk to be full", async || error().await.contains("can't write the journal")).await;
     broker.stop().await.unwrap();
     broker.restart().await.unwrap();
-    wait::until_true("the connection", async || source().await["reconnects"] == 1).await;
+    wait::until_true("the connection", async || source().await["reconnects"].as_u64() >= Some(1)).await;
     // The broker sends again what it has no word of.
     tokio::time::sleep(Duration::from_millis(500)).await;
     volume.fill(false).unwrap();

@@ -15,7 +15,7 @@ use crate::source::{Ingest, Items, Mark, Source, SourceContext};
 use crate::state::journal::{Journal, Writer};
 
 /// A volume that takes nothing is tried again after this: nobody else is burdened by it.
-const FULL_PAUSE: Duration = Duration::from_millis(500);
+const VOLUME_PAUSE: Duration = Duration::from_millis(500);
 
 /// A feed's end of its journal.
 pub(super) struct Recorder {
@@ -92,7 +92,7 @@ impl Recorder {
         }
         // 0 is the mark of a message that is never delivered again.
         let marks: Vec<u64> = marks.iter().map(|mark| mark.id).filter(|id| *id != 0).collect();
-        let mut backoff = Backoff::every(FULL_PAUSE);
+        let mut backoff = Backoff::every(VOLUME_PAUSE);
         loop {
             let time = self.time(context.connector.clock.now());
             let error = match self.writer.append(time, &ingest.items, &marks, position.as_deref()).await {

@@ -1,5 +1,9 @@
 //! Objects come, change and go.
 
+use std::time::Duration;
+
+use sluice_tests::wait;
+
 use super::{Site, rule, stream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,10 +36,33 @@ async fn a_rule_runs_whatever_comes_first() {
         "serviceaccount/sluice-default",
         "networkpolicy/sluice-default",
     ] {
-        sluice_tests::wait::until_true(what, async || site.get(what).is_none()).await;
+        wait::until_true(what, async || site.get(what).is_none()).await;
     }
     site.apply(&rule("r", "SELECT a FROM s"));
     site.until("rule/r", "Ready=True/Running").await;
+}
+
+/// A kubelet may see Secrets late: it is told of a bundle until the pod has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_of_a_bundle_again_until_the_pod_has_it() {
+    let site = Site::new(&[]).await;
+    site.apply(&(stream("s", "a BIGINT") + &rule("r", "SELECT a FROM s")));
+    site.until("rule/r", "Ready=True/Running").await;
+    let annotation = || {
+        let pod = site.get("pod/sluice-default-0").unwrap();
+        pod["metadata"]["annotations"]["sluice.dev/bundle"].as_str().unwrap_or_default().to_owned()
+    };
+    let before = annotation();
+    site.node.freeze(true);
+    site.apply(&rule("r", "SELECT a + 1 AS b FROM s"));
+    // The bundle, and how often the node was told.
+    wait::until_true("the third time", async || annotation().ends_with(".3")).await;
+    assert_ne!(annotation().split('.').next(), before.split('.').next());
+    site.node.freeze(false);
+    site.until("rule/r", "Ready=True/Running").await;
+    let after = annotation();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(annotation(), after, "the pod has it, and nobody is told any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +82,7 @@ async fn a_bad_edit_leaves_the_last_good_generation_running() {
     site.operator.launch(site.cluster).await.unwrap();
     site.delete("pod/sluice-default-0");
     let runs = || site.get("rule/r").unwrap()["status"]["pods"][0]["generation"] == 1;
-    sluice_tests::wait::until_true("the new pod to run generation 1", async || {
+    wait::until_true("the new pod to run generation 1", async || {
         runs()
             && site.message("rule/r", "Running") == "generation 1 runs on"
             && site.conditions("rule/other").contains("Ready=True/Running")
@@ -85,7 +112,7 @@ async fn a_runtime_is_a_pod_of_its_own() {
     site.until("rule/r", "Ready=True/Running").await;
     assert_eq!(site.get("rule/r").unwrap()["status"]["pods"][0]["pod"], "sluice-default-0");
     site.delete("runtime/edge");
-    sluice_tests::wait::until_true("its pod to go", async || site.get("statefulset/sluice-edge").is_none()).await;
+    wait::until_true("its pod to go", async || site.get("statefulset/sluice-edge").is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
